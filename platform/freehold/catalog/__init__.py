@@ -1,0 +1,1 @@
+"""Data files and their typed loaders: models, GPUs, instances, prices, the pinned release."""
