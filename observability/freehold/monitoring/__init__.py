@@ -1,0 +1,1 @@
+"""What is watched: metric names, scrape targets, rules and dashboards."""

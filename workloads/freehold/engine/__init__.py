@@ -1,0 +1,1 @@
+"""The engine: typed settings, and the vLLM command line that they become."""

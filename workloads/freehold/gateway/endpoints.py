@@ -1,0 +1,21 @@
+"""The paths the gateway serves, by the role of the pool that answers them. Nothing else exists."""
+
+from __future__ import annotations
+
+from .model import Role
+
+MODELS = "/v1/models"
+
+_TOKENS = ("/tokenize", "/detokenize")
+ENDPOINTS: dict[Role, tuple[str, ...]] = {
+    "generate": (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        *_TOKENS,
+    ),
+    "embed": ("/v1/embeddings", *_TOKENS),
+    "rerank": ("/v1/rerank", "/rerank", "/v1/score", "/score", *_TOKENS),
+}
+ALL = tuple(dict.fromkeys(path for paths in ENDPOINTS.values() for path in paths))

@@ -1,0 +1,191 @@
+"""The chain every request passes: who is it, may it, which model, which worker."""
+
+from __future__ import annotations
+
+from .keys import authentication, rate_limits
+from .model import Gateway
+from .names import (
+    BODY,
+    BODY_FILTER,
+    FAULT,
+    MODEL,
+    NO_MODEL,
+    NOT_JSON,
+    PICKER_FILTER,
+    PREFIX,
+    Json,
+    any_proto,
+    typed,
+)
+from .picking import endpoint_picker
+from .refusals import busy_engines
+
+_LUA_PROTO = "envoy.extensions.filters.http.lua.v3.Lua"
+
+
+def http_filters(gateway: Gateway) -> list[Json]:
+    """In this order: a request without a key costs nothing beyond the first filter, the body is
+    parsed once (by the picker, or by Envoy where the picker did not speak), and the router is last."""
+    return [
+        authentication(gateway.keys),
+        rate_limits(gateway),
+        busy_engines(),
+        _whole_body(gateway.max_body_bytes),
+        *([endpoint_picker()] if gateway.picker else []),
+        _unless_picked("prefix", _hash_of_prefix()),
+        _unless_picked("model", _model_of_body()),
+        _aliases(),
+        router(),
+    ]
+
+
+def _whole_body(max_bytes: int) -> Json:
+    """Bodies are read whole to find the model. This sets the limit for requests alone: streams of
+    answers keep Envoy's small buffers."""
+    return typed(
+        BODY_FILTER,
+        "envoy.extensions.filters.http.buffer.v3.Buffer",
+        max_request_bytes=max_bytes,
+    )
+
+
+def router() -> Json:
+    return typed(
+        "envoy.filters.http.router",
+        "envoy.extensions.filters.http.router.v3.Router",
+        suppress_envoy_headers=True,
+    )
+
+
+def _model_of_body() -> Json:
+    """The body's top-level `model`, by a real JSON parser: escaped keys, a `model` inside a message or
+    after megabytes of messages make no difference."""
+
+    def found(key: str, **value: str) -> Json:
+        return {"metadata_namespace": BODY, "key": key, **value}
+
+    rule = {
+        "selectors": [{"key": MODEL}],
+        "on_present": found(MODEL, type="STRING"),
+        "on_missing": found(FAULT, value=NO_MODEL),
+        "on_error": found(FAULT, value=NOT_JSON),
+    }
+    return any_proto(
+        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+        request_rules={"rules": [rule], "allow_content_types_regex": _ANY_TYPE},
+    )
+
+
+# Routes refuse other content types; this lets "application/json; charset=utf-8" through.
+_ANY_TYPE = {"regex": ".*"}
+
+# Bounded-load hashing without a picker: requests whose bodies begin alike go to one worker. 1,024
+# bytes was the better static key when the document is in the system message, measured 2026-11-23 on
+# RAG traffic, Envoy 1.40: 85-86 % prefix-cache hits, against 66 % for the first user message.
+_PREFIX_LUA = f"""
+function envoy_on_request(handle)
+  local body = handle:body()
+  if body == nil then return end
+  local beginning = body:getBytes(0, math.min(1024, body:length()))
+  local hash = 5381
+  for i = 1, #beginning do hash = (hash * 33 + beginning:byte(i)) % 4294967296 end
+  handle:headers():replace("{PREFIX}", tostring(hash))
+end
+"""
+
+
+def _hash_of_prefix() -> Json:
+    return any_proto(_LUA_PROTO, default_source_code={"inline_string": _PREFIX_LUA})
+
+
+def _unless_picked(name: str, config: Json) -> Json:
+    """A filter that is skipped when the picker has already read the body."""
+    body = any_proto(
+        "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
+        filter=BODY,
+        path=[{"key": MODEL}],
+    )
+    anything = any_proto(
+        "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+        value={"present_match": True},
+    )
+    skip = any_proto("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    picked = {
+        "single_predicate": {
+            "input": {"name": "body", "typed_config": body},
+            "custom_match": {"name": "anything", "typed_config": anything},
+        }
+    }
+    action = {"action": {"name": "skip", "typed_config": skip}}
+    return typed(
+        name,
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        extension_config={"name": name, "typed_config": config},
+        xds_matcher={"matcher_list": {"matchers": [{"predicate": picked, "on_match": action}]}},
+    )
+
+
+# Puts the served model in place of an alias and leaves every other byte as it was: parsing and writing
+# the body anew would change the order of a JSON schema's properties, which engines follow.
+_ALIAS_LUA = """
+local function end_of_string(text, at)
+  repeat
+    at = text:find('["\\\\]', at + 1)
+    local escape = text:byte(at) == 92
+    if escape then at = at + 1 end
+  until not escape
+  return at
+end
+
+local function top_level_model(text)
+  local depth, at, first, last = 0, 0, nil, nil
+  while true do
+    local char
+    at, _, char = text:find('([%[%]{}"])', at + 1)
+    if at == nil then return first, last end
+    if char == '{' or char == '[' then depth = depth + 1
+    elseif char == '}' or char == ']' then depth = depth - 1
+    else
+      local closing = end_of_string(text, at)
+      local _, value = text:find('^%s*:%s*"', closing + 1)
+      if depth == 1 and value and text:sub(at, closing) == '"model"' then
+        first, last = value, end_of_string(text, value)
+      end
+      at = closing
+    end
+  end
+end
+
+function envoy_on_request(handle)
+  local served = handle:metadata():get("served")
+  if served == nil then return end
+  local body = handle:body()
+  local text = body:getBytes(0, body:length())
+  local first, last = top_level_model(text)
+  if first then body:setBytes(text:sub(1, first) .. served .. text:sub(last)) end
+end
+"""
+
+
+def _aliases() -> Json:
+    """Acts on the routes that `serve_as` marks; by then the body is known to be JSON."""
+    return typed("aliases", _LUA_PROTO, default_source_code={"inline_string": _ALIAS_LUA})
+
+
+def serve_as(model: str) -> Json:
+    """Route metadata: what to put in the body's `model`."""
+    return {"metadata": {"filter_metadata": {"aliases": {"served": model}}}}
+
+
+def without_body() -> Json:
+    """Route configuration for what is answered by the path alone."""
+    return {
+        "typed_per_filter_config": {
+            BODY_FILTER: any_proto(
+                "envoy.extensions.filters.http.buffer.v3.BufferPerRoute", disabled=True
+            ),
+            PICKER_FILTER: any_proto(
+                "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", disabled=True
+            ),
+        }
+    }

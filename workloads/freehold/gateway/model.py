@@ -1,0 +1,127 @@
+"""What the gateway stands in front of: plain values, no Envoy and no parsing."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from freehold.config.errors import FreeholdError
+
+Role = Literal["generate", "embed", "rerank"]
+Policy = Literal["prefix", "session", "least_request", "round_robin"]
+Address = tuple[str, int]
+"""Host and port."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One replica of a pool. `name` is what a client may put in `x-freehold-worker`."""
+
+    name: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return join_address(self.host, self.port)
+
+
+@dataclass(frozen=True)
+class Dns:
+    """Workers found by name, as behind a headless Kubernetes service: one record a worker."""
+
+    hostname: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One served model and its workers, given as a list or found by DNS."""
+
+    name: str
+    role: Role
+    models: tuple[str, ...]
+    """Names the workers answer to: the pool's own first, then its adapters (LoRA)."""
+    workers: tuple[Worker, ...] = ()
+    policy: Policy = "prefix"
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names clients may put in `model`, each with the served name it stands for."""
+    discovery: Dns | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything a client may put in `model` to reach this pool."""
+        return (*self.models, *self.aliases)
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A tenant's Bearer key: what it may use and how much."""
+
+    secret: str = field(repr=False)
+    tenant: str = "default"
+    models: tuple[str, ...] | None = None
+    """Names the tenant may put in `model`; every one when None."""
+    requests_per_minute: int | None = None
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One door. `port` is the only one that clients reach; the rest listen on loopback."""
+
+    port: int
+    admin_port: int
+    pools: tuple[Pool, ...]
+    keys: tuple[ApiKey, ...]
+    host: str = "127.0.0.1"
+    picker: Address | None = None
+    """Where the endpoint picker listens (gRPC); None leaves the choice of worker to Envoy."""
+    picker_http: Address | None = None
+    """Its health and metrics; the next port after `picker` unless given."""
+    stats: Address | None = None
+    """A second listener with nothing but `/ready` and `/stats/prometheus` (for a cluster, where
+    Prometheus and probes come from outside the pod and the admin port stays on loopback)."""
+    replicas: int = 1
+    """Gateways that share the load: each enforces its share of a tenant's limit."""
+    max_body_bytes: int = 32 * 2**20
+    access_log: str = "/dev/stdout"
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise FreeholdError("the gateway has no key: nothing could be asked of it; give one")
+        if not self.pools:
+            raise FreeholdError("the gateway has no pool to stand in front of; give at least one")
+        _unique("the gateway key", [key.secret for key in self.keys], shown=False)
+        _unique("the tenant", [key.tenant for key in self.keys])
+        _unique("the model name", [name for pool in self.pools for name in pool.names])
+        for pool in self.pools:
+            if bool(pool.workers) == bool(pool.discovery):
+                raise FreeholdError(
+                    f"pool {pool.name}: give either workers or a DNS name to find them by"
+                )
+
+    def picker_health(self) -> Address | None:
+        if self.picker is None:
+            return None
+        return self.picker_http or (self.picker[0], self.picker[1] + 1)
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port` as Envoy writes it, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _unique(what: str, values: list[str], shown: bool = True) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise FreeholdError(f"{what} {value if shown else '(hidden)'} is there twice")

@@ -1,0 +1,122 @@
+"""The workers as they are now: found by name, checked for health, counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+
+from freehold.gateway.model import join_address
+
+from .config import PoolConfig, WorkerSource
+from .policy import Worker
+
+# As in the Envoy configuration (clusters): names are looked up anew every 5 s; a refused connection is
+# enough to leave a worker out, silence must last three checks of 5 s.
+_LOOKUP_SECONDS = 5.0
+_CHECK_SECONDS = 1.0
+_CHECK_TIMEOUT_SECONDS = 5.0
+_SILENT_CHECKS = 3
+
+
+class Fleet:
+    """Workers by pool, and by the address that Envoy reports. An async context: it keeps itself up to
+    date while entered."""
+
+    def __init__(self, pools: Sequence[PoolConfig]) -> None:
+        self._pools = {pool.name: pool for pool in pools}
+        self._workers: dict[str, dict[str, Worker]] = {pool.name: {} for pool in pools}
+        self._checks: dict[Worker, asyncio.Task[None]] = {}
+        self._lookups: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Fleet:
+        await self.look_up()
+        self._lookups = asyncio.create_task(self._keep_looking_up())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in filter(None, (self._lookups, *self._checks.values())):
+            task.cancel()
+
+    def workers(self) -> list[Worker]:
+        return [worker for pool in self._workers.values() for worker in pool.values()]
+
+    def up(self, pool: str) -> list[Worker]:
+        return [worker for worker in self._workers[pool].values() if worker.up]
+
+    def at(self, pool: str, address: str) -> Worker | None:
+        return self._workers[pool].get(address)
+
+    async def look_up(self) -> None:
+        """Finds every pool's workers. A name that cannot be resolved leaves its pool as it was."""
+        for pool in self._pools.values():
+            try:
+                found = [await _addresses(source) for source in pool.sources]
+            except OSError:
+                continue
+            names = {
+                address: source.name or address
+                for source, addresses in zip(pool.sources, found, strict=True)
+                for address in addresses
+            }
+            self._update(pool.name, names)
+
+    def _update(self, pool: str, names: dict[str, str]) -> None:
+        known = self._workers[pool]
+        for address in known.keys() - names.keys():
+            self._checks.pop(known.pop(address)).cancel()
+        for address in names.keys() - known.keys():
+            worker = known[address] = Worker(pool, names[address], address)
+            self._checks[worker] = asyncio.create_task(_keep_checking(worker))
+
+    async def _keep_looking_up(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOKUP_SECONDS)
+            await self.look_up()
+
+
+async def _addresses(source: WorkerSource) -> list[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(source.host, source.port, type=socket.SOCK_STREAM)
+    # Envoy prefers IPv4 as well.
+    family = socket.AF_INET if any(f[0] == socket.AF_INET for f in found) else socket.AF_INET6
+    hosts = {f[4][0] for f in found if f[0] == family}
+    return [join_address(str(host), source.port) for host in hosts]
+
+
+async def _keep_checking(worker: Worker) -> None:
+    silent = 0
+    while True:
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
+                answered = await _healthy(worker.address)
+            silent = 0
+        except TimeoutError:
+            silent += 1
+            answered = silent < _SILENT_CHECKS and worker.up
+        except OSError:
+            answered = False
+        if worker.up and not answered:
+            worker.index.clear()  # what comes back is a new engine with an empty cache
+        worker.up = answered
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
+async def _healthy(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    try:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+        status = await reader.readline()
+        return status.split(b" ")[1:2] == [b"200"]
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

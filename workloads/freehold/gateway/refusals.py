@@ -1,0 +1,147 @@
+"""Every refusal: an OpenAI error object with the right status and a message that helps."""
+
+from __future__ import annotations
+
+import json
+
+from .model import ApiKey
+from .names import RBAC, TENANT, Json, metadata_is, typed
+
+# Seconds after which a client that met a full queue may try again: engines free a place with each
+# request they end, so soon.
+BUSY_RETRY_SECONDS = 1
+
+
+def error(message: str, code: str, kind: str = "invalid_request_error") -> Json:
+    """OpenAI's error object."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def direct(status: int, body: Json, headers: dict[str, str] | None = None) -> Json:
+    """The part of a route that answers by itself, with JSON."""
+    return {
+        "direct_response": {"status": status, "body": {"inline_string": json.dumps(body)}},
+        "response_headers_to_add": [
+            set_header(name, value)
+            for name, value in {"content-type": "application/json", **(headers or {})}.items()
+        ],
+    }
+
+
+def set_header(name: str, value: str) -> Json:
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+
+
+def retry_after_seconds(key: ApiKey, replicas: int) -> int:
+    """When a tenant's bucket holds the next request: they are handed out evenly over the minute."""
+    assert key.requests_per_minute is not None
+    return -(-60 * replicas // key.requests_per_minute)
+
+
+UNAVAILABLE = error(
+    "No worker can take this request now: all are busy or away. Try again shortly.",
+    "service_unavailable",
+    "server_error",
+)
+
+
+def local_replies(keys: tuple[ApiKey, ...], replicas: int, max_body_bytes: int) -> Json:
+    """What Envoy's own filters refuse, put in OpenAI's words. The first mapper that fits counts.
+
+    The refusals of the routes pass through here too, so no mapper may match a status of theirs."""
+    limited = [key for key in keys if key.requests_per_minute is not None]
+    return {
+        "mappers": [
+            _mapper(
+                _status(403),  # the RBAC filter's, and nobody else's
+                error(
+                    "This request carries no valid API key: send the header "
+                    "`Authorization: Bearer <key>`.",
+                    "invalid_api_key",
+                    "authentication_error",
+                ),
+                status=401,
+                headers={"www-authenticate": "Bearer"},
+            ),
+            _mapper(
+                _status(413),
+                error(
+                    f"The request body is larger than {max_body_bytes} bytes, the most that this "
+                    "gateway takes.",
+                    "request_too_large",
+                ),
+            ),
+            *(
+                _mapper(
+                    _both(_status(429), _tenant(key.tenant)),
+                    error(
+                        f"This key may make {key.requests_per_minute} requests a minute.",
+                        "rate_limit_exceeded",
+                        "rate_limit_error",
+                    ),
+                    headers={"retry-after": str(retry_after_seconds(key, replicas))},
+                )
+                for key in limited
+            ),
+            _mapper(
+                {"response_flag_filter": {"flags": ["DPE"]}},
+                error("This is not well-formed HTTP.", "bad_request"),
+            ),
+            _mapper(_status(500, "GE"), UNAVAILABLE, status=503),
+        ]
+    }
+
+
+# An engine's own 503 (its queue is full), after the retry: the same object as Envoy's, and when to try
+# again. vLLM sends no Retry-After.
+_BUSY_LUA = f"""
+function envoy_on_response(handle)
+  if handle:headers():get(":status") ~= "503" then return end
+  handle:body(true):setBytes([[{json.dumps(UNAVAILABLE)}]])
+  handle:headers():replace("content-type", "application/json")
+  handle:headers():replace("retry-after", "{BUSY_RETRY_SECONDS}")
+end
+"""
+
+
+def busy_engines() -> Json:
+    return typed(
+        "busy",
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": _BUSY_LUA},
+    )
+
+
+def _mapper(
+    when: Json, body: Json, status: int | None = None, headers: dict[str, str] | None = None
+) -> Json:
+    mapper: Json = {
+        "filter": when,
+        "body": {"inline_string": json.dumps(body)},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
+    }
+    if status:
+        mapper["status_code"] = status
+    if headers:
+        mapper["headers_to_add"] = [set_header(*header) for header in headers.items()]
+    return mapper
+
+
+def _status(code: int, op: str = "EQ") -> Json:
+    value = {"default_value": code, "runtime_key": "freehold.unused"}
+    return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
+
+
+def _tenant(tenant: str) -> Json:
+    matcher = metadata_is(RBAC, TENANT, [tenant])
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
+def _both(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}

@@ -1,0 +1,1 @@
+"""The laptop runtime: real processes on this machine, in the right order, watched and stopped."""

@@ -1,0 +1,64 @@
+"""The order of a start: models, checks, tools, files, processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from freehold.config import FreeholdError
+from freehold.engine.checks import refusals
+from freehold.planning.plan import Plan
+
+from . import runtime
+from .compose import compose
+from .home import StackHome
+from .models import LocalModel, resolve
+from .progress import Progress
+from .tools import find_tools
+
+
+def bring_up(plan: Plan, home: StackHome, report: Callable[[str], None]) -> dict[str, LocalModel]:
+    """Make the plan run on this machine and wait until all of it is healthy.
+
+    Returns each pool's model. Raises FreeholdError before anything starts when it cannot work.
+    """
+    home.prepare()
+    models = {pool.name: resolve(pool, home.models, report) for pool in plan.pools}
+    _refuse_what_cannot_run(plan, models)
+    specs = compose(
+        plan,
+        {name: model.settings for name, model in models.items()},
+        _tools(plan, home, report),
+        home,
+    )
+    with Progress() as progress:
+        runtime.apply(specs, home.folder, progress)
+    return models
+
+
+def _refuse_what_cannot_run(plan: Plan, models: dict[str, LocalModel]) -> None:
+    """All reasons of all pools at once, each with its pool."""
+    reasons = []
+    for pool in plan.pools:
+        model = models[pool.name]
+        config = _config_of(model.path)
+        reasons += [f"pool {pool.name}: {why}" for why in refusals(model.settings, config)]
+    if reasons:
+        raise FreeholdError(
+            f"stack {plan.stack} cannot run:\n" + "\n".join(f"  {reason}" for reason in reasons)
+        )
+
+
+def _config_of(model: Path) -> dict[str, object]:
+    return json.loads((model / "config.json").read_text(encoding="utf-8"))
+
+
+def _tools(plan: Plan, home: StackHome, report: Callable[[str], None]) -> dict[str, Path]:
+    """What no Python package carries; libnuma is linked by vLLM's CPU build."""
+    wanted = ["libnuma.so.1"]
+    if plan.cache and plan.cache.redis:
+        wanted.append("redis-server")
+    if plan.observability.prometheus:
+        wanted.append("prometheus")
+    return find_tools(wanted, home.tools, report)

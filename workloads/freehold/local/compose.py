@@ -1,0 +1,298 @@
+"""From the Plan to the processes of a stack on this machine: what runs, with which files and ports.
+
+The engine's command line and the gateway's configuration come from the same builders as on a
+cluster; only what is true of this machine alone (ports, folders, environment) is decided here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from freehold.config.stack import KvCache
+from freehold.engine.command_line import command_line
+from freehold.engine.settings import EngineSettings
+from freehold.gateway import envoy, launch
+from freehold.gateway.model import ApiKey, Gateway, Pool, Worker
+from freehold.monitoring.scrape import Target, prometheus_config
+from freehold.planning.plan import Plan, PoolPlan
+
+from .home import StackHome
+from .process import HealthCheck, ProcessSpec
+from .tools import library_environment
+
+HOST = "127.0.0.1"
+# Ports of helpers that no client speaks to, as offsets from the stack file's own ports: LMCache's
+# HTTP port (health, metrics) follows its message port, Envoy's admin and the picker's follow the gateway's.
+_LMCACHE_HTTP = 1
+_ENVOY_ADMIN, _PICKER, _PICKER_METRICS = 1, 2, 3
+
+# Memory of one vLLM CPU replica of the tiny model without its KV cache, API server and engine core
+# together, and of each further rank (resident sizes on 2026-11-23, vLLM 0.32: 0.9 + 1.4 GiB, 1.4 GiB;
+# about a third of it is library pages that all replicas share).
+_ENGINE_GIB = 1.6
+_RANK_GIB = 1.0
+# A cold start of four engines at once on two cores takes 200 s (measured 2026-11-23); three times that.
+_ENGINE_STARTUP_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """One replica of a pool and where it listens."""
+
+    pool: PoolPlan
+    index: int
+    port: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.pool.name}-{self.index}"
+
+
+def compose(
+    plan: Plan, settings: Mapping[str, EngineSettings], tools: Mapping[str, Path], home: StackHome
+) -> list[ProcessSpec]:
+    """Every process of the stack, each after what it needs.
+
+    `settings` are each pool's with its models in local folders; `tools` are the programs that no
+    Python package carries.
+    """
+    engines = _engines(plan)
+    specs = [
+        _engine(engine, settings[engine.pool.name], plan.cache, library_environment(tools))
+        for engine in engines
+    ]
+    if plan.cache:
+        specs += _cache(plan.cache, tools, home)
+    specs += _gateway(plan, engines, home)
+    if plan.observability.prometheus:
+        specs.append(_prometheus(plan, engines, tools, home))
+    return specs
+
+
+def _engines(plan: Plan) -> list[_Engine]:
+    """Each pool keeps its ports when another pool's replicas change: 16 ports a pool."""
+    return [
+        _Engine(pool, index, plan.engine_ports_from + 16 * place + index)
+        for place, pool in enumerate(plan.pools)
+        for index in range(pool.replicas)
+    ]
+
+
+def _engine(
+    engine: _Engine,
+    settings: EngineSettings,
+    cache: KvCache | None,
+    libraries: Mapping[str, str],
+) -> ProcessSpec:
+    options = settings.options
+    uses_cache = cache is not None and settings.kv_transfer is not None
+    ranks = options.tensor_parallel * options.pipeline_parallel
+    url = f"http://{HOST}:{engine.port}"
+    return ProcessSpec(
+        name=engine.name,
+        role="engine",
+        pool=engine.pool.name,
+        argv=(
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            *command_line(settings),
+            "--host",
+            HOST,
+            "--port",
+            str(engine.port),
+        ),
+        env={**_ENGINE_ENVIRONMENT, **(_ONE_RANK if ranks == 1 else {}), **libraries},
+        port=engine.port,
+        url=url,
+        health=HealthCheck(url=f"{url}/health"),
+        after=("cache",) if uses_cache else (),
+        startup_seconds=_ENGINE_STARTUP_SECONDS,
+        stop_seconds=(options.shutdown_timeout or 0) + 10.0,
+        memory_gib=_ENGINE_GIB + _RANK_GIB * (ranks - 1) + (options.kv_cache_gib or 0.0),
+    )
+
+
+_ENGINE_ENVIRONMENT = {
+    "VLLM_TARGET_DEVICE": "cpu",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",  # models are on disk by now; nothing may be fetched behind the plan's back
+    "PYTHONHASHSEED": "0",  # prefix hashes must agree between workers and LMCache
+    "LMCACHE_TRACK_USAGE": "false",
+}
+# The CPU build runs each rank in a process of its own, to set up its threads; a single rank needs no
+# more than the engine core's process, which saves the third import of vLLM: ready in 39 s instead of
+# 73 s alone, and 1 GB less (measured 2026-11-23 on two cores, same answers).
+_ONE_RANK = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
+
+def _cache(cache: KvCache, tools: Mapping[str, Path], home: StackHome) -> Iterator[ProcessSpec]:
+    adapter: list[str] = []
+    if cache.redis:
+        yield _redis(cache.redis.port, cache.redis.memory_gib, tools, home)
+        redis = {"type": "resp", "host": HOST, "port": cache.redis.port}
+        adapter = ["--l2-adapter", json.dumps(redis)]
+    http = cache.port + _LMCACHE_HTTP
+    yield ProcessSpec(
+        name="cache",
+        role="cache",
+        argv=(
+            str(Path(sys.executable).with_name("lmcache")),
+            "server",
+            *("--host", HOST, "--port", str(cache.port)),
+            *("--http-host", HOST, "--http-port", str(http)),
+            *("--supported-transfer-mode", "auto"),
+            *("--shm-name", shared_memory_name(home)),
+            *("--l1-size-gb", f"{cache.host_memory_gib:g}"),
+            *("--chunk-size", str(cache.chunk_tokens)),
+            *("--eviction-policy", "LRU"),
+            *adapter,
+        ),
+        env={"LMCACHE_TRACK_USAGE": "false", "PYTHONHASHSEED": "0", "DO_NOT_TRACK": "1"},
+        port=cache.port,
+        url=f"http://{HOST}:{http}",
+        health=HealthCheck(url=f"http://{HOST}:{http}/healthcheck"),
+        after=("redis",) if cache.redis else (),
+        startup_seconds=180.0,
+        extra_ports=(http,),
+        stop_seconds=10.0,
+        memory_gib=0.6 + cache.host_memory_gib,
+        shm_gib=cache.host_memory_gib,
+        shared_memory=(f"*{shared_memory_name(home)}*",),
+    )
+
+
+def shared_memory_name(home: StackHome) -> str:
+    """LMCache's shared-memory pool: one name a checkout and stack, so that two do not meet."""
+    return "freehold_" + hashlib.sha256(str(home.folder).encode()).hexdigest()[:12]
+
+
+def _redis(port: int, memory_gib: float, tools: Mapping[str, Path], home: StackHome) -> ProcessSpec:
+    # A cache, not a store: no persistence, least recently used goes first.
+    settings = {
+        "bind": HOST,
+        "port": port,
+        "save": '""',
+        "appendonly": "no",
+        "maxmemory": int(memory_gib * 2**30),
+        "maxmemory-policy": "allkeys-lru",
+        "dir": home.folder,
+    }
+    config = home.folder / "redis.conf"
+    return ProcessSpec(
+        name="redis",
+        role="redis",
+        argv=(str(tools["redis-server"]), str(config)),
+        files={str(config): "".join(f"{key} {value}\n" for key, value in settings.items())},
+        port=port,
+        health=HealthCheck(tcp=(HOST, port)),
+        stop_seconds=5.0,
+        memory_gib=0.05 + memory_gib,
+    )
+
+
+def _gateway(plan: Plan, engines: list[_Engine], home: StackHome) -> Iterator[ProcessSpec]:
+    gateway = gateway_of(plan, engines, home)
+    picker = home.folder / "picker.json"
+    yield ProcessSpec(
+        name="picker",
+        role="picker",
+        argv=tuple(launch.picker_argv(picker)),
+        files={str(picker): json.dumps(launch.picker_config(gateway), indent=2)},
+        port=plan.gateway.port + _PICKER,
+        url=f"http://{HOST}:{plan.gateway.port + _PICKER_METRICS}",
+        health=HealthCheck(url=f"http://{HOST}:{plan.gateway.port + _PICKER_METRICS}/health"),
+        extra_ports=(plan.gateway.port + _PICKER_METRICS,),
+        stop_seconds=5.0,
+        memory_gib=0.1,
+    )
+    config = home.folder / "envoy.json"
+    admin = f"http://{HOST}:{plan.gateway.port + _ENVOY_ADMIN}"
+    yield ProcessSpec(
+        name="gateway",
+        role="gateway",
+        argv=tuple(launch.envoy_argv(config)),
+        files={str(config): json.dumps(envoy.bootstrap(gateway), indent=2)},
+        port=plan.gateway.port,
+        url=f"http://{plan.gateway.host}:{plan.gateway.port}",
+        health=HealthCheck(url=f"{admin}/ready"),
+        extra_ports=(plan.gateway.port + _ENVOY_ADMIN,),
+        stop_seconds=10.0,
+        memory_gib=0.15,
+    )
+
+
+def gateway_of(plan: Plan, engines: list[_Engine], home: StackHome) -> Gateway:
+    """The gateway's own view of the plan."""
+    keys = tuple(
+        ApiKey(
+            secret=home.secret_of(key, first=place == 0),
+            tenant=key.tenant,
+            models=tuple(key.models) if key.models is not None else None,
+            requests_per_minute=key.requests_per_minute,
+        )
+        for place, key in enumerate(plan.gateway.keys)
+    )
+    pools = tuple(
+        Pool(
+            name=pool.name,
+            role=pool.role,
+            models=(pool.name, *pool.adapters),
+            aliases=dict.fromkeys(pool.aliases, pool.name),
+            workers=tuple(Worker(e.name, HOST, e.port) for e in engines if e.pool is pool),
+            policy=pool.policy,
+        )
+        for pool in plan.pools
+    )
+    return Gateway(
+        host=plan.gateway.host,
+        port=plan.gateway.port,
+        admin_port=plan.gateway.port + _ENVOY_ADMIN,
+        pools=pools,
+        keys=keys,
+        picker=(HOST, plan.gateway.port + _PICKER),
+        max_body_bytes=plan.gateway.max_body_mib * 2**20,
+    )
+
+
+def _prometheus(
+    plan: Plan, engines: list[_Engine], tools: Mapping[str, Path], home: StackHome
+) -> ProcessSpec:
+    wanted = plan.observability.prometheus
+    assert wanted is not None
+    targets = [
+        Target("engine", f"{HOST}:{e.port}", pool=e.pool.name, worker=e.name) for e in engines
+    ]
+    port = plan.gateway.port
+    targets.append(Target("gateway", f"{HOST}:{port + _ENVOY_ADMIN}", path="/stats/prometheus"))
+    targets.append(Target("picker", f"{HOST}:{port + _PICKER_METRICS}"))
+    if plan.cache:
+        targets.append(Target("cache", f"{HOST}:{plan.cache.port + _LMCACHE_HTTP}"))
+    config = home.folder / "prometheus.yml"
+    url = f"http://{HOST}:{wanted.port}"
+    return ProcessSpec(
+        name="prometheus",
+        role="prometheus",
+        argv=(
+            str(tools["prometheus"]),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={home.folder / 'prometheus'}",
+            f"--storage.tsdb.retention.time={wanted.retention}",
+            f"--web.listen-address={HOST}:{wanted.port}",
+        ),
+        files={str(config): yaml.safe_dump(prometheus_config(targets), sort_keys=False)},
+        reload="hup",
+        port=wanted.port,
+        url=url,
+        health=HealthCheck(url=f"{url}/-/ready"),
+        stop_seconds=10.0,
+        memory_gib=0.1,
+    )
