@@ -179,6 +179,12 @@ def unbounded_hash(config: Json) -> None:
         _balanced(cluster)["typed_config"].pop("consistent_hashing_lb_config", None)
 
 
+def unbounded_hash_alone(config: Json) -> None:
+    """The picker is never asked, and the hash that stands in for it knows no load."""
+    drop_filter("envoy.filters.http.ext_proc")(config)
+    unbounded_hash(config)
+
+
 def always_random(config: Json) -> None:
     name = "envoy.extensions.load_balancing_policies.random.v3.Random"
     for cluster in clusters(config):
@@ -203,6 +209,8 @@ def limit_for_all(config: Json) -> None:
 
 
 def chatty_log(config: Json) -> None:
+    """The route takes the key away before a line is written; here it stays, and is written."""
+    key_passes(config)
     log = manager(config)["access_log"][0]["typed_config"]["log_format"]
     log["json_format"]["key"] = "%REQ(AUTHORIZATION)%"
 

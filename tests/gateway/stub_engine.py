@@ -50,6 +50,8 @@ class StubEngine:
     """Every request is answered as vLLM does when its queue is full."""
     dies_on_request: bool = False
     """Takes the whole request, then closes the connection without a byte."""
+    speaks_garbage: bool = False
+    """Answers with what is no HTTP."""
     _held: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _connections: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -83,9 +85,7 @@ class StubEngine:
         self._held.set()
         self._held = asyncio.Event()
 
-    async def _connection(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
             while (request := await _read_request(reader)) is not None:
@@ -95,6 +95,10 @@ class StubEngine:
                 self.seen.append(request)
                 if self.dies_on_request:
                     request.state = "gone"
+                    return
+                if self.speaks_garbage:
+                    writer.write(b"no answer of a web server\r\n\r\n")
+                    await writer.drain()
                     return
                 await self._answer(request, reader, writer)
                 request.state = "answered"
@@ -123,7 +127,9 @@ class StubEngine:
             writer.write(_http(404, json.dumps(unknown).encode()))
             return
         if body.get("stream"):
-            writer.write(_http_head(200, "text/event-stream") + b"transfer-encoding: chunked\r\n\r\n")
+            writer.write(
+                _http_head(200, "text/event-stream") + b"transfer-encoding: chunked\r\n\r\n"
+            )
             for number, event in enumerate(_events(self.name, body)):
                 if hold and number == 1:
                     await self._wait(request, reader, writer)

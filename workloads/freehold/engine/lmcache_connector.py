@@ -31,6 +31,9 @@ _SERVER_ERRORS = (OSError, zmq.ZMQError)  # ConnectionError and TimeoutError are
 class ResilientLMCacheConnector(LMCacheMPConnector):
     """LMCache's multi-process connector whose errors are misses; one warning an outage."""
 
+    # Its adapters' state is not in their published types; LMCache's version is pinned.
+    worker_adapter: Any
+    scheduler_adapter: Any
     _outage = False
 
     def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any = None) -> None:
@@ -73,7 +76,8 @@ class ResilientLMCacheConnector(LMCacheMPConnector):
     def _give_up_loads(self) -> None:
         """Report every load of this step that was not submitted as failed: vLLM recomputes it."""
         adapter = self.worker_adapter
-        for load in self._get_connector_metadata().requests:
+        metadata: Any = self._get_connector_metadata()
+        for load in metadata.requests:
             if load.direction == "RETRIEVE" and load.request_id not in adapter.retrieve_futures:
                 adapter.error_block_ids.update(load.op.flat_block_ids)
                 adapter._failed_request_ids.add(load.request_id)

@@ -235,9 +235,7 @@ def _model_refusals(pools: tuple[Pool, ...]) -> Iterator[Json]:
         "match": {**_paths(ALL), "dynamic_metadata": [metadata_present(BODY, MODEL)]},
         **direct(
             404,
-            error(
-                f"No such model; this gateway serves: {', '.join(names)}.", "model_not_found"
-            ),
+            error(f"No such model; this gateway serves: {', '.join(names)}.", "model_not_found"),
         ),
     }
     yield {
