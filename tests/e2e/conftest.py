@@ -7,7 +7,6 @@ LMCache, Redis, Envoy with its picker and Prometheus; the chat models are made o
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from openai import OpenAI
@@ -171,8 +171,8 @@ def text_of(words: int, salt: str) -> str:
 
 
 def alive(pid: int) -> bool:
+    """Runs, and is not merely waiting for its parent to notice that it ended."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 
 import httpx
+import psutil
 import pytest
 
 from .conftest import PROMETHEUS_PORT, LiveStack, until
@@ -98,14 +100,13 @@ def test_prometheus_scrapes_every_engine(stack: LiveStack) -> None:
 
 
 def test_engines_and_admin_listen_on_loopback_only(stack: LiveStack) -> None:
-    import psutil
-
     ours = {p["pid"] for p in stack.status().values()}
     children = {c.pid for pid in ours for c in psutil.Process(pid).children(recursive=True)}
     listening = [
-        c.laddr.ip  # pyright: ignore[reportAttributeAccessIssue]
+        ipaddress.ip_address(c.laddr.ip)  # pyright: ignore[reportAttributeAccessIssue]
         for c in psutil.net_connections("inet")
         if c.status == psutil.CONN_LISTEN and c.pid in ours | children
     ]
     assert listening
-    assert set(listening) <= {"127.0.0.1", "::1"}
+    for address in listening:  # gRPC binds IPv4 addresses in their IPv6 form
+        assert (getattr(address, "ipv4_mapped", None) or address).is_loopback, address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -55,6 +56,28 @@ class Engines:
             engine.stop()
 
 
+@dataclass
+class PickerProcess:
+    """The picker beside a bench's Envoy, which a case may freeze or kill, and must bring back."""
+
+    argv: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(self.argv, stdout=output, stderr=output)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+
 @dataclass(frozen=True)
 class Bench(Door):
     """A door with its engines, processes and files in reach."""
@@ -62,7 +85,7 @@ class Bench(Door):
     engines: Engines = field(default_factory=Engines)
     gateway: Gateway = field(default_factory=lambda: gateway_for(Engines(), None))
     folder: Path = Path()
-    picker_process: subprocess.Popen[bytes] | None = None
+    picker_process: PickerProcess | None = None
 
     def served(self, request_id: str) -> list[tuple[StubEngine, Seen]]:
         return [(e, s) for e in self.engines.all() for s in e.seen if s.id == request_id]
@@ -91,6 +114,12 @@ class Bench(Door):
             return [json.loads(line) for line in text.splitlines() if request_id in line]
 
         return until(lambda: next(iter(lines()), None))
+
+    def envoy_stat(self, ending: str) -> int:
+        """Sum of Envoy's counters and gauges whose name ends so."""
+        admin = f"http://127.0.0.1:{self.gateway.admin_port}/stats"
+        text = httpx.get(admin, params={"filter": f"{ending}$"}).text
+        return sum(int(line.rsplit(": ", 1)[1]) for line in text.splitlines())
 
     def picker_metric(self, name: str, **labels: str) -> float:
         assert self.gateway.picker is not None
@@ -153,11 +182,13 @@ def running_gateway(
         if picker:
             (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
             argv = launch.picker_argv(folder / "picker.json")
-            picker_process = stack.enter_context(_process(argv, folder / "picker.log"))
+            picker_process = PickerProcess(argv, folder / "picker.log")
+            picker_process.start()
+            stack.callback(picker_process.kill)
         (folder / "envoy.json").write_text(json.dumps(config))
         argv = launch.envoy_argv(folder / "envoy.json", concurrency=1)
         stack.enter_context(_process(argv, folder / "envoy.log"))
-        until(lambda: _ready(gateway))
+        until(lambda: is_ready(gateway))
         yield Bench(
             base_url=f"http://127.0.0.1:{gateway.port}",
             key=KEY,
@@ -169,7 +200,7 @@ def running_gateway(
         )
 
 
-def _ready(gateway: Gateway) -> bool:
+def is_ready(gateway: Gateway) -> bool:
     admin = f"http://127.0.0.1:{gateway.admin_port}"
     try:
         if httpx.get(f"{admin}/ready").status_code != 200:

@@ -140,9 +140,14 @@ class StubEngine:
         else:
             if hold:
                 await self._wait(request, reader, writer)
-            answer = json.dumps(_answer_to(request.path, body, self.name)).encode()
+            answer = json.dumps(self._reply(request.path, body)).encode()
             writer.write(_http(200, answer))
         await writer.drain()
+
+    def _reply(self, path: str, body: Json) -> Json:
+        if path == "/v1/models":
+            return {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
+        return _answer_to(path, body, self.name)
 
     async def _wait(
         self, request: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,20 +19,25 @@ import yaml
 from freehold.config.stack import KvCache
 from freehold.engine.command_line import command_line
 from freehold.engine.settings import EngineSettings
-from freehold.gateway import envoy, launch
-from freehold.gateway.model import ApiKey, Gateway, Pool, Worker
+from freehold.gateway.model import Worker
 from freehold.monitoring.scrape import Target, prometheus_config
 from freehold.planning.plan import Plan, PoolPlan
 
+from .gateway import (
+    ADMIN,
+    HOST,
+    PICKER_METRICS,
+    gateway_of,
+    gateway_processes,
+    keys_of,
+    pool_of,
+)
 from .home import StackHome
 from .process import HealthCheck, ProcessSpec
 from .tools import library_environment
 
-HOST = "127.0.0.1"
-# Ports of helpers that no client speaks to, as offsets from the stack file's own ports: LMCache's
-# HTTP port (health, metrics) follows its message port, Envoy's admin and the picker's follow the gateway's.
+# LMCache's HTTP port (health, metrics), which no client speaks to, follows its message port.
 _LMCACHE_HTTP = 1
-_ENVOY_ADMIN, _PICKER, _PICKER_METRICS = 1, 2, 3
 
 # Memory of one vLLM CPU replica of the tiny model without its KV cache, API server and engine core
 # together, and of each further rank (resident sizes on 2026-11-23, vLLM 0.32: 0.9 + 1.4 GiB, 1.4 GiB;
@@ -63,26 +69,37 @@ def compose(
     `settings` are each pool's with its models in local folders; `tools` are the programs that no
     Python package carries.
     """
-    engines = _engines(plan)
+    engines = _engines(plan, home)
     specs = [
         _engine(engine, settings[engine.pool.name], plan.cache, library_environment(tools))
         for engine in engines
     ]
     if plan.cache:
         specs += _cache(plan.cache, tools, home)
-    specs += _gateway(plan, engines, home)
+    specs += _gateway(plan, home)
     if plan.observability.prometheus:
         specs.append(_prometheus(plan, engines, tools, home))
     return specs
 
 
-def _engines(plan: Plan) -> list[_Engine]:
-    """Each pool keeps its ports when another pool's replicas change: 16 ports a pool."""
+def _engines(plan: Plan, home: StackHome) -> list[_Engine]:
+    """Each pool has a row of ports and keeps it whatever happens to the others, so that a change of
+    one pool restarts no other."""
+    rows = home.port_rows([pool.name for pool in plan.pools])
+    width = max(16, *(pool.replicas for pool in plan.pools))
     return [
-        _Engine(pool, index, plan.engine_ports_from + 16 * place + index)
-        for place, pool in enumerate(plan.pools)
+        _Engine(pool, index, plan.engine_ports_from + width * rows[pool.name] + index)
+        for pool in plan.pools
         for index in range(pool.replicas)
     ]
+
+
+def workers_of(plan: Plan, home: StackHome) -> dict[str, list[Worker]]:
+    """Where each pool's engines listen."""
+    workers: dict[str, list[Worker]] = {pool.name: [] for pool in plan.pools}
+    for engine in _engines(plan, home):
+        workers[engine.pool.name].append(Worker(engine.name, HOST, engine.port))
+    return workers
 
 
 def _engine(
@@ -109,7 +126,7 @@ def _engine(
             "--port",
             str(engine.port),
         ),
-        env={**_ENGINE_ENVIRONMENT, **(_ONE_RANK if ranks == 1 else {}), **libraries},
+        env={**_ENGINE_ENVIRONMENT, **_rank_environment(ranks), **libraries},
         port=engine.port,
         url=url,
         health=HealthCheck(url=f"{url}/health"),
@@ -125,13 +142,24 @@ _ENGINE_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",  # models are on disk by now; nothing may be fetched behind the plan's back
+    "VLLM_HOST_IP": HOST,  # ranks of one engine talk over loopback, not over the machine's address
     "PYTHONHASHSEED": "0",  # prefix hashes must agree between workers and LMCache
     "LMCACHE_TRACK_USAGE": "false",
 }
-# The CPU build runs each rank in a process of its own, to set up its threads; a single rank needs no
-# more than the engine core's process, which saves the third import of vLLM: ready in 39 s instead of
-# 73 s alone, and 1 GB less (measured 2026-11-23 on two cores, same answers).
-_ONE_RANK = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+
+
+def _rank_environment(ranks: int) -> dict[str, str]:
+    if ranks == 1:
+        # The CPU build runs each rank in a process of its own, to set up its threads; a single rank
+        # needs no more than the engine core's process, which saves the third import of vLLM: ready in
+        # 39 s instead of 73 s alone, and 1 GB less (measured 2026-11-23 on two cores, same answers).
+        return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    # vLLM gives each rank a NUMA node and refuses more ranks than nodes; here they share the cores.
+    cores = sorted(os.sched_getaffinity(0))
+    if ranks > len(cores):
+        return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    shares = (cores[rank::ranks] for rank in range(ranks))
+    return {"VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, own)) for own in shares)}
 
 
 def _cache(cache: KvCache, tools: Mapping[str, Path], home: StackHome) -> Iterator[ProcessSpec]:
@@ -199,68 +227,11 @@ def _redis(port: int, memory_gib: float, tools: Mapping[str, Path], home: StackH
     )
 
 
-def _gateway(plan: Plan, engines: list[_Engine], home: StackHome) -> Iterator[ProcessSpec]:
-    gateway = gateway_of(plan, engines, home)
-    picker = home.folder / "picker.json"
-    yield ProcessSpec(
-        name="picker",
-        role="picker",
-        argv=tuple(launch.picker_argv(picker)),
-        files={str(picker): json.dumps(launch.picker_config(gateway), indent=2)},
-        port=plan.gateway.port + _PICKER,
-        url=f"http://{HOST}:{plan.gateway.port + _PICKER_METRICS}",
-        health=HealthCheck(url=f"http://{HOST}:{plan.gateway.port + _PICKER_METRICS}/health"),
-        extra_ports=(plan.gateway.port + _PICKER_METRICS,),
-        stop_seconds=5.0,
-        memory_gib=0.1,
-    )
-    config = home.folder / "envoy.json"
-    admin = f"http://{HOST}:{plan.gateway.port + _ENVOY_ADMIN}"
-    yield ProcessSpec(
-        name="gateway",
-        role="gateway",
-        argv=tuple(launch.envoy_argv(config)),
-        files={str(config): json.dumps(envoy.bootstrap(gateway), indent=2)},
-        port=plan.gateway.port,
-        url=f"http://{plan.gateway.host}:{plan.gateway.port}",
-        health=HealthCheck(url=f"{admin}/ready"),
-        extra_ports=(plan.gateway.port + _ENVOY_ADMIN,),
-        stop_seconds=10.0,
-        memory_gib=0.15,
-    )
-
-
-def gateway_of(plan: Plan, engines: list[_Engine], home: StackHome) -> Gateway:
-    """The gateway's own view of the plan."""
-    keys = tuple(
-        ApiKey(
-            secret=home.secret_of(key, first=place == 0),
-            tenant=key.tenant,
-            models=tuple(key.models) if key.models is not None else None,
-            requests_per_minute=key.requests_per_minute,
-        )
-        for place, key in enumerate(plan.gateway.keys)
-    )
-    pools = tuple(
-        Pool(
-            name=pool.name,
-            role=pool.role,
-            models=(pool.name, *pool.adapters),
-            aliases=dict.fromkeys(pool.aliases, pool.name),
-            workers=tuple(Worker(e.name, HOST, e.port) for e in engines if e.pool is pool),
-            policy=pool.policy,
-        )
-        for pool in plan.pools
-    )
-    return Gateway(
-        host=plan.gateway.host,
-        port=plan.gateway.port,
-        admin_port=plan.gateway.port + _ENVOY_ADMIN,
-        pools=pools,
-        keys=keys,
-        picker=(HOST, plan.gateway.port + _PICKER),
-        max_body_bytes=plan.gateway.max_body_mib * 2**20,
-    )
+def _gateway(plan: Plan, home: StackHome) -> Iterator[ProcessSpec]:
+    workers = workers_of(plan, home)
+    pools = [pool_of(pool, workers[pool.name]) for pool in plan.pools]
+    gateway = gateway_of(plan, pools, keys_of(plan, home), plan.gateway.port)
+    yield from gateway_processes(gateway, home.folder)
 
 
 def _prometheus(
@@ -272,8 +243,8 @@ def _prometheus(
         Target("engine", f"{HOST}:{e.port}", pool=e.pool.name, worker=e.name) for e in engines
     ]
     port = plan.gateway.port
-    targets.append(Target("gateway", f"{HOST}:{port + _ENVOY_ADMIN}", path="/stats/prometheus"))
-    targets.append(Target("picker", f"{HOST}:{port + _PICKER_METRICS}"))
+    targets.append(Target("gateway", f"{HOST}:{port + ADMIN}", path="/stats/prometheus"))
+    targets.append(Target("picker", f"{HOST}:{port + PICKER_METRICS}"))
     if plan.cache:
         targets.append(Target("cache", f"{HOST}:{plan.cache.port + _LMCACHE_HTTP}"))
     config = home.folder / "prometheus.yml"

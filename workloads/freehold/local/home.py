@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from freehold.config import FreeholdError
 from freehold.config.stack import GatewayKey
+
+from .statedir import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,18 @@ class StackHome:
                 f"cannot write the state folder {self.folder}: {error.strerror}. "
                 "Free some space, or give yourself the right to write there"
             ) from None
+
+    def port_rows(self, pools: Sequence[str]) -> dict[str, int]:
+        """A number for each pool, the lowest that was free when it came, kept while it is in the stack."""
+        file = self.folder / "ports.json"
+        known: dict[str, int] = read_json(file)
+        rows = {name: known[name] for name in pools if name in known}
+        for name in pools:
+            free = (row for row in itertools.count() if row not in rows.values())
+            rows.setdefault(name, next(free))
+        if rows != known:
+            write_json(file, rows)
+        return rows
 
     def secret_of(self, key: GatewayKey, first: bool) -> str:
         """A tenant's secret: from the environment where the stack file says so, else its key file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -36,6 +37,20 @@ def limit(path: Path) -> None:
         if path.stat().st_size > MOST_BYTES:
             shutil.copyfile(path, _previous(path))
             os.truncate(path, 0)
+
+
+def causes(path: Path, most: int = 3) -> list[str]:
+    """The first different errors that were written, which the last lines often only follow from."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = (match.group().strip()[:500] for match in _ERROR.finditer(text))
+    return list(dict.fromkeys(found))[:most]
+
+
+# A Python exception's own line, whatever a logger put before it.
+_ERROR = re.compile(r"\b\w*(?:Error|Exception): .+")
 
 
 def tail(path: Path, lines: int = TAIL_LINES) -> str:

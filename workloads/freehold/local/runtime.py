@@ -213,10 +213,13 @@ class _Follower:
         text = logs.tail(path)
         if not text:
             return f"{message} It wrote nothing to {path}."
-        shown = spec.redact(text) if spec else text
-        return f"{message}\nLast lines of {path}:\n" + "\n".join(
-            f"  {line}" for line in shown.splitlines()
+        for cause in logs.causes(path):
+            if cause not in text:
+                message += f"\n  {cause}"
+        whole = f"{message}\nLast lines of {path}:\n" + "\n".join(
+            f"  {line}" for line in text.splitlines()
         )
+        return spec.redact(whole) if spec else whole
 
     def _ensure_supervisor(self) -> None:
         if holder(self.state) is not None:
