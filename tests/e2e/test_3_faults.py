@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from .conftest import LiveStack, text_of, until
+from .conftest import LiveStack, alive, text_of, until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,9 +32,11 @@ class Outcome:
 
 
 def kill(stack: LiveStack, name: str) -> int:
-    """kill -9 of a process of the stack; its former pid."""
+    """kill -9 of a process of the stack; its former pid. Returns when it has ended: freeing a worker's
+    memory takes a moment, in which its sockets still take requests."""
     pid = stack.pid(name)
     os.kill(pid, signal.SIGKILL)
+    until(f"{name} has ended", lambda: not alive(pid), 10)
     return pid
 
 

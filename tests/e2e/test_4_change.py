@@ -100,7 +100,7 @@ def test_two_ranks_share_the_tensor_parallel_model(
     stack: LiveStack, changed: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     log = (stack.root / ".freehold" / stack.name / "logs" / "wide-0.log").read_text()
-    assert "world_size=2" in log and "rank 1 in world size 2" in log
+    assert "world_size=2 rank=0" in log and "world_size=2 rank=1" in log
 
 
 def test_a_second_up_changes_nothing(stack: LiveStack) -> None:

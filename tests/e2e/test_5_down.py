@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from freehold.local.statedir import StateDir
+
 from .conftest import LiveStack, alive, until
 
 pytestmark = pytest.mark.e2e
@@ -56,7 +58,7 @@ def test_down_leaves_no_process_no_segment_and_no_socket(stack: LiveStack) -> No
     assert [pid for pid in family if alive(pid)] == []
     assert segments() == []
     assert not [p for p in (stack.root / ".freehold" / stack.name).rglob("*") if p.is_socket()]
-    assert not list(Path("/tmp").glob("freehold-*"))
+    assert not StateDir.at(stack.root / ".freehold" / stack.name).run.exists()
     assert {p["pid"] for p in stack.status().values()} <= {None}
 
 

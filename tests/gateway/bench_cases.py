@@ -259,7 +259,7 @@ def an_answer_may_take_its_time(bench: Bench) -> None:
         assert answer.result().status_code == 200
 
 
-@case()
+@case(broken.shadowed)
 def a_client_that_goes_away_frees_its_worker(bench: Bench) -> None:
     for stream in (True, False):
         request_id = fresh_id()
@@ -343,7 +343,7 @@ def what_a_worker_has_begun_is_not_sent_again(bench: Bench) -> None:
             engine.dies_on_request = False
 
 
-@case()
+@case(broken.buffered_answers)
 def a_stream_whose_worker_dies_ends_with_an_error(bench: Bench) -> None:
     with streaming(bench) as (_, events, request_id):
         next(events)

@@ -159,6 +159,12 @@ def many_retries(config: Json) -> None:
             action["retry_policy"]["num_retries"] = 3
 
 
+def shadowed(config: Json) -> None:
+    """A second worker gets each request too, and goes on whatever the client does."""
+    for action in _each_action(config):
+        action["request_mirror_policies"] = [{"cluster": action["cluster"]}]
+
+
 def short_timeout(config: Json) -> None:
     for action in _each_action(config):
         action["timeout"] = "0.3s"

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -185,9 +185,7 @@ def running_gateway(
             picker_process = PickerProcess(argv, folder / "picker.log")
             picker_process.start()
             stack.callback(picker_process.kill)
-        (folder / "envoy.json").write_text(json.dumps(config))
-        argv = launch.envoy_argv(folder / "envoy.json", concurrency=1)
-        stack.enter_context(_process(argv, folder / "envoy.log"))
+        stack.enter_context(_envoy(config, folder))
         until(lambda: is_ready(gateway))
         yield Bench(
             base_url=f"http://127.0.0.1:{gateway.port}",
@@ -214,12 +212,19 @@ def is_ready(gateway: Gateway) -> bool:
         return False
 
 
+def envoy_process(gateway: Gateway, folder: Path) -> AbstractContextManager[None]:
+    """The real Envoy with a sound configuration."""
+    return _envoy(envoy.bootstrap(gateway), folder)
+
+
 @contextmanager
-def _process(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
+def _envoy(config: Json, folder: Path) -> Iterator[None]:
+    (folder / "envoy.json").write_text(json.dumps(config))
+    argv = launch.envoy_argv(folder / "envoy.json", concurrency=1)
+    with (folder / "envoy.log").open("wb") as output:
         process = subprocess.Popen(argv, stdout=output, stderr=output)
     try:
-        yield process
+        yield
     finally:
         process.kill()
         process.wait()

@@ -50,6 +50,8 @@ class StubEngine:
     """Every request is answered as vLLM does when its queue is full."""
     dies_on_request: bool = False
     """Takes the whole request, then closes the connection without a byte."""
+    handoff: Json | None = None
+    """As an engine that only reads prompts: how another gets the KV cache from it."""
     speaks_garbage: bool = False
     """Answers with what is no HTTP."""
     _held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -147,7 +149,8 @@ class StubEngine:
     def _reply(self, path: str, body: Json) -> Json:
         if path == "/v1/models":
             return {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
-        return _answer_to(path, body, self.name)
+        answer = _answer_to(path, body, self.name)
+        return {**answer, "kv_transfer_params": self.handoff} if self.handoff else answer
 
     async def _wait(
         self, request: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

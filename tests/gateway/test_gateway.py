@@ -26,6 +26,10 @@ BROKEN = [
 ]
 
 
+def test_each_claim_can_fail() -> None:
+    assert not [case.name for case in CASES if not case.broken_by]
+
+
 @pytest.mark.parametrize(("case", "picker"), SOUND)
 def test_holds(case: Case[Bench], picker: bool, request: pytest.FixtureRequest) -> None:
     bench: Bench = request.getfixturevalue("with_picker" if picker else "without_picker")

@@ -31,7 +31,7 @@ def test_a_folder_is_made_once_and_always_the_same(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_not_finished_is_made_anew(tmp_path: Path) -> None:
-    partial = tmp_path / "tiny-chat-1.partial"
+    partial = (tmp_path / tiny_models.folder_name("tiny-chat")).with_suffix(".partial")
     partial.mkdir()
     (partial / "junk").write_text("x")
     folder = tiny_models.ensure("tiny-chat", tmp_path)

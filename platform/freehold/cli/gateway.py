@@ -88,26 +88,29 @@ def _tell(gateway: Gateway, key: str) -> None:
 
 def _watch(folder: Path) -> None:
     """Say when a process dies and when it is back; returns when somebody else stopped it."""
-    known: dict[str, bool] = {}
+    known: dict[str, tuple[bool, int]] = {}
     while rows := runtime.status(folder):
         for row in rows:
-            if known.get(row.name, True) != row.healthy:
+            seen = (row.healthy, row.restarts)
+            if known.get(row.name, (True, 0)) != seen:
                 why = f" ({row.detail})" if row.detail else ""
-                click.echo(f"{row.name}: {row.phase}{why}")
-            known[row.name] = row.healthy
+                click.echo(f"{row.name}: {row.phase}{why}, {row.restarts} restarts so far")
+            known[row.name] = seen
         time.sleep(_LOOK_SECONDS)
     raise FreeholdError("the gateway was stopped by another command", exit_code=1)
 
 
 @contextlib.contextmanager
 def _stopped_by_a_signal() -> Iterator[None]:
-    """SIGTERM and a closed terminal end it as Ctrl-C does."""
+    """SIGTERM and a closed terminal end it as Ctrl-C does, which a shell may have switched off for what
+    it starts in the background."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield

@@ -103,6 +103,12 @@ class EngineOptions(Model):
     kv_cache_gib: float | None = Field(
         default=None, gt=0, description="KV cache size, GiB; instead of a share."
     )
+    kv_offload_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Host memory, GiB over all ranks of a replica, that vLLM itself moves KV blocks "
+        "to: for one engine, where no `cache:` is shared. GPUs only.",
+    )
     block_size: int | None = Field(default=None, ge=1, description="Tokens a KV-cache block.")
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)

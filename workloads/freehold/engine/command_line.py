@@ -79,7 +79,7 @@ def _parallel(settings: EngineSettings) -> Iterator[str]:
 
 
 def _kv_transfer(settings: EngineSettings) -> Iterator[str]:
-    transfer = settings.kv_transfer
+    transfer = settings.transfer
     if isinstance(transfer, LmcacheTransfer | NixlTransfer):
         yield from ("--kv-transfer-config", as_json(transfer.config()))
     elif isinstance(transfer, NativeOffload):

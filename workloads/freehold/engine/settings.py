@@ -24,6 +24,8 @@ class LmcacheTransfer:
     port: int = 5570
     isolated_ipc: bool = False
     """For containers that share no /dev/shm with the server; both sides must say so."""
+    chunk_tokens: int = 128
+    """The server's chunk size; it takes whole blocks of the engine only."""
 
     def config(self) -> dict[str, Any]:
         extra: dict[str, Any] = {
@@ -91,6 +93,13 @@ class EngineSettings:
     kv_transfer: KvTransfer | None = None
     load_format: str | None = None
     """vLLM's --load-format; `runai_streamer` for s3:// addresses."""
+
+    @property
+    def transfer(self) -> KvTransfer | None:
+        """Where KV blocks go besides the engine's own memory."""
+        if self.kv_transfer is None and self.options.kv_offload_gib is not None:
+            return NativeOffload(gib=self.options.kv_offload_gib)
+        return self.kv_transfer
 
 
 def as_json(value: Any) -> str:

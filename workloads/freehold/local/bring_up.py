@@ -8,6 +8,7 @@ from pathlib import Path
 
 from freehold.config import FreeholdError
 from freehold.engine.checks import refusals
+from freehold.engine.companions import read_companions
 from freehold.planning.plan import Plan
 
 from . import runtime
@@ -43,7 +44,9 @@ def _refuse_what_cannot_run(plan: Plan, models: dict[str, LocalModel]) -> None:
     for pool in plan.pools:
         model = models[pool.name]
         config = _config_of(model.path)
-        reasons += [f"pool {pool.name}: {why}" for why in refusals(model.settings, config)]
+        companions = read_companions(model.settings)
+        why = refusals(model.settings, config, companions=companions, device="cpu")
+        reasons += [f"pool {pool.name}: {reason}" for reason in why]
     if reasons:
         raise FreeholdError(
             f"stack {plan.stack} cannot run:\n" + "\n".join(f"  {reason}" for reason in reasons)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from freehold.config import FreeholdError
 
@@ -78,7 +78,7 @@ _CHAT_TEMPLATE = (
 )
 _SPECIAL = ["<|begin|>", "<|im_end|>", "<|pad|>", "<|im_start|>", "<tool_call>", "</tool_call>"]
 # Raise it when anything that is written changes: old folders are then made anew.
-_VERSION = "1"
+_VERSION = "2"
 
 
 def ensure(name: str, root: Path) -> Path:
@@ -89,7 +89,7 @@ def ensure(name: str, root: Path) -> Path:
     if name == "minilm":
         return minilm()
     make = _MAKERS[name]
-    folder = root / f"{name}-{_VERSION}"
+    folder = root / folder_name(name)
     if not folder.is_dir():
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -97,6 +97,10 @@ def ensure(name: str, root: Path) -> Path:
         make(partial)
         partial.rename(folder)
     return folder
+
+
+def folder_name(name: str) -> str:
+    return f"{name}-{_VERSION}"
 
 
 def minilm() -> Path:
@@ -221,10 +225,20 @@ def _write_llama(folder: Path, seed: int, **changes: int) -> None:
     _write_tokenizer(folder, vocabulary, config["max_position_embeddings"])
 
 
+# No token is a run of blanks: where a grammar allows blanks between the parts of JSON, random weights
+# would hardly ever choose anything else.
+_PIECES = r" ?\w+| ?[^\s\w]+|\s"
+
+
 def _write_tokenizer(folder: Path, vocabulary: int, longest: int) -> None:
     """A byte-level BPE tokenizer trained on the Python manual, which every Python carries."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
