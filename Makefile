@@ -29,7 +29,7 @@ smoke: env ## Try every endpoint through the gateway
 	@.venv/bin/freehold smoke $(STACK)
 
 test: env-dev lint ## Lint, types, unit tests, the gateway before stub engines (no vLLM)
-	.venv/bin/pytest -q -m "not vllm and not e2e"
+	.venv/bin/pytest -q -n 2 --dist loadscope -m "not vllm and not e2e and not cluster"
 
 test-e2e: env-cpu env-dev ## The real stack: vLLM, LMCache, Redis, Envoy, Prometheus
 	.venv/bin/pytest -v -m "vllm or e2e" --timeout 900

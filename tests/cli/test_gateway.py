@@ -16,6 +16,7 @@ import psutil
 import pytest
 from gateway import running
 from gateway.stub_engine import StubEngine
+from ports import free_ports
 
 from freehold.local.statedir import StateDir
 
@@ -96,7 +97,8 @@ def url(stub: StubEngine) -> str:
 
 
 def port() -> int:
-    return next(p for p in iter(lambda: running.free_ports(1)[0], None) if p < 65000)
+    """The first of four: the gateway's, Envoy's admin, and the picker's two."""
+    return free_ports(4)[0]
 
 
 def ask(gateway: int, model: str, key: str = KEY) -> httpx.Response:

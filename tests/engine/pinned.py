@@ -6,6 +6,8 @@ the answers of an H100. What the platform cannot answer without one (kernels, me
 checked; docs/components/engine.md lists it.
 """
 
+# The engine may not be installed where types are checked.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import copy

@@ -4,6 +4,8 @@ Each command line goes through its parser, `create_engine_config()` and the serv
 a folder with the model's config.json: on a CPU, and as if on an H100 (pinned.py).
 """
 
+# The engine may not be installed where types are checked.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from pathlib import Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
+from ports import free_ports
 
 from freehold.gateway import envoy, launch
 from freehold.gateway.model import ApiKey, Gateway, Policy, Pool, Worker
@@ -228,14 +228,6 @@ def _envoy(config: Json, folder: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def until(probe: Callable[[], T | None], seconds: float = 20.0) -> T:

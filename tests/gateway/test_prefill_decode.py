@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_ports
 
 from freehold.gateway.model import ApiKey, Gateway, Pool
 from freehold.gateway.prefill_decode import PrefillDecode, router_argv
 
 from .door import Door
-from .running import KEY, envoy_process, free_ports, is_ready, until
+from .running import KEY, envoy_process, is_ready, until
 from .stub_engine import StubEngine
 
 pytestmark = pytest.mark.vllm  # vllm-router is installed with the engine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from ports import free_ports
 
 from freehold.local import procfs, runtime
 from freehold.local.process import HealthCheck, ProcessSpec
@@ -47,9 +47,7 @@ class Stack:
     def port(self, name: str) -> int:
         """A free port, the same for a name each time."""
         if name not in self.ports:
-            with socket.socket() as server:
-                server.bind(("127.0.0.1", 0))
-                self.ports[name] = server.getsockname()[1]
+            self.ports[name] = free_ports(1)[0]
         return self.ports[name]
 
     def spec(self, name: str, *options: str, **changes: Any) -> ProcessSpec:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 
-import yaml
+from .reading import read_data
 
 
 @dataclass(frozen=True)
@@ -17,6 +16,15 @@ class Release:
     python_packages: Mapping[str, str]
     tools: Mapping[str, str]
     services: Mapping[str, str]
+    kubernetes: str
+    """Minor version of the cluster."""
+    eks_addons: Mapping[str, str]
+    charts: Mapping[str, Mapping[str, str]]
+    """`repository`, `version` and, where one is published, `sha256` by chart."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Repository and tag, with `@sha256:...` after it where the digest was looked up."""
+    engine_image: Mapping[str, str] = field(default_factory=dict)
+    """Python packages that only the engine's image carries, besides `python_packages`."""
 
     @property
     def vllm(self) -> str:
@@ -25,5 +33,4 @@ class Release:
 
 @cache
 def load_release() -> Release:
-    text = files("freehold.catalog").joinpath("release.yaml").read_text(encoding="utf-8")
-    return Release(**yaml.safe_load(text))
+    return Release(**read_data("release.yaml"))

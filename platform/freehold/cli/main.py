@@ -13,6 +13,8 @@ from freehold.config import FreeholdError
 
 # Command -> its one line in the help. The module of the same name holds a click command `command`.
 COMMANDS = {
+    "plan": "Say what a stack will be, hold, do and cost, before anything is bought.",
+    "predict": "Predict latency for rows of a CSV file.",
     "up": "Bring a stack up on this machine.",
     "down": "Stop a stack and leave nothing behind.",
     "status": "Say what runs, and how it is.",

@@ -1,7 +1,7 @@
 """The stack file: its typed tree, the one loader, and the errors a user sees."""
 
 from .errors import FreeholdError
-from .loader import load_stack, parse_stack, stack_file
+from .loader import load_stack, parse_stack, stack_file, stack_names
 from .stack import Stack
 
-__all__ = ["FreeholdError", "Stack", "load_stack", "parse_stack", "stack_file"]
+__all__ = ["FreeholdError", "Stack", "load_stack", "parse_stack", "stack_file", "stack_names"]

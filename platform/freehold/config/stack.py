@@ -7,26 +7,42 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from .base import Model
+from .base import Model, Name, Port
+from .cache import KvCache, RedisCache
+from .capacity import Capacity, OnDemand
+from .demand import Demand, Objectives, Placement
 from .engine import EngineOptions
+from .gateway import Gateway, GatewayKey
+from .observability import Observability, Prometheus
+from .target import LocalTarget, Target
 
-Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
-"""Lower-case letters, digits and dashes: it names pods, processes and metrics."""
-Port = Annotated[int, Field(ge=1024, le=65535)]
+__all__ = [
+    "Gateway",
+    "GatewayKey",
+    "Hours",
+    "KvCache",
+    "LocalTarget",
+    "ModelPool",
+    "Name",
+    "Observability",
+    "Policy",
+    "Port",
+    "Prometheus",
+    "RedisCache",
+    "Role",
+    "Stack",
+    "Target",
+    "Tier",
+    "Weights",
+]
+
 Role = Literal["generate", "embed", "rerank"]
 Policy = Literal["prefix", "session", "least_request", "round_robin"]
-
-
-class LocalTarget(Model):
-    """This machine: real processes, no container engine."""
-
-    kind: Literal["local"]
-    engine: Literal["vllm"] = "vllm"
-
-
-Target = LocalTarget
+Tier = Literal["small", "medium", "large"]
+Weights = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class ModelPool(Model):
@@ -43,92 +59,71 @@ class ModelPool(Model):
         default=None,
         description="Built-in model for a machine that does not reach the hub (local target only).",
     )
-    replicas: int = Field(default=1, ge=1, le=64)
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Local target only; elsewhere the plan decides."
+    )
     policy: Policy = "prefix"
     aliases: list[str] = Field(default=[], description="Other names clients may put in `model`.")
     engine: EngineOptions = EngineOptions()
+    quantization: Weights | None = Field(
+        default=None,
+        description="Of the weights. When absent the plan takes the cheapest of the published "
+        "formats that lose next to nothing; 4 bits only where the model comes so, or when asked.",
+    )
+    context: int | None = Field(
+        default=None, ge=16, description="Longest prompt plus answer, in tokens."
+    )
+    demand: Demand | None = None
+    objectives: Objectives = Objectives()
+    placement: Placement = Placement()
+    capacity: Capacity | None = Field(default=None, description="The stack's when absent.")
+    gpu_group: Name | None = Field(
+        default=None, description="Pools that name the same group share one GPU."
+    )
 
 
-class RedisCache(Model):
-    """The cluster-wide tier behind every worker's LMCache."""
+class Hours(Model):
+    """When GPU nodes run; outside they are scaled to zero. Everything else stays."""
 
-    port: Port = 6390
-    memory_gib: float = Field(default=0.5, gt=0)
+    days: list[Day] = Field(min_length=1, max_length=7)
+    start: str = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    stop: str = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", description="The same day.")
+    timezone: str = "UTC"
 
-
-class KvCache(Model):
-    """Tiers behind the worker's own KV memory. Automatic prefix caching is not a tier: it is
-    always there unless an engine switches it off."""
-
-    host_memory_gib: float = Field(default=1.0, gt=0, description="LMCache's memory a server.")
-    chunk_tokens: int = Field(default=128, ge=16, description="Tokens an LMCache chunk.")
-    port: Port = 5570
-    redis: RedisCache | None = RedisCache()
+    @property
+    def a_week(self) -> float:
+        """Hours a week that the GPUs run."""
+        minutes = [int(time[:2]) * 60 + int(time[3:]) for time in (self.start, self.stop)]
+        return len(set(self.days)) * (minutes[1] - minutes[0]) / 60
 
 
-class GatewayKey(Model):
-    """A tenant's key. The secret itself is never in the stack file: it is generated, or read from
-    the environment variable that `secret_env` names."""
+class Budget(Model):
+    """A plan that costs more, all items together, is refused."""
 
-    tenant: Name
-    models: list[str] | None = Field(default=None, description="Allowed models; all when absent.")
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    secret_env: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$")
-
-
-class Gateway(Model):
-    """The one door in front of every pool."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    keys: list[GatewayKey] = Field(default=[GatewayKey(tenant="default")], min_length=1)
-    max_body_mib: int = Field(default=32, ge=1, le=512)
-
-
-class Prometheus(Model):
-    port: Port = 9091
-    retention: str = Field(default="2d", pattern=r"^[0-9]+[hdw]$")
-
-
-class Observability(Model):
-    prometheus: Prometheus | None = Prometheus()
+    usd_per_month: float = Field(gt=0)
 
 
 class Stack(Model):
     """One stack: everything under `freehold:stack` in `Pulumi.<stack>.yaml`."""
 
+    extends: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = Field(
+        default=None,
+        description="A stack whose keys this one takes over: maps merge, pools by name, "
+        "everything else is replaced.",
+    )
     target: Target
+    tier: Tier | None = None
     pools: list[ModelPool] = Field(min_length=1)
+    capacity: Capacity = OnDemand()
     cache: KvCache | None = None
     gateway: Gateway = Gateway()
     observability: Observability = Observability()
+    ha: bool = Field(default=False, description="Each pool keeps answering when a zone is lost.")
+    hours: Hours | None = Field(default=None, description="Always on when absent.")
+    budget: Budget | None = None
+    allowed_licences: list[str] | None = Field(
+        default=None, description="As the catalog names them; any when absent."
+    )
     engine_ports_from: Port = Field(
         default=8101, description="Engines of a local stack listen from this port on."
     )
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Stack:
-        """Names that clients use must lead to one place only."""
-        seen: dict[str, str] = {}
-        for pool in self.pools:
-            lora = [adapter.name for adapter in pool.engine.lora]
-            for name in [pool.name, *pool.aliases, *lora]:
-                if name in seen:
-                    raise ValueError(
-                        f'"{name}" names a model of pool {seen[name]} and of pool {pool.name}: '
-                        "pool names, aliases and adapters must differ"
-                    )
-                seen[name] = pool.name
-        tenants = [key.tenant for key in self.gateway.keys]
-        for tenant in tenants:
-            if tenants.count(tenant) > 1:
-                raise ValueError(f'tenant "{tenant}" has two keys: give each its own name')
-        for key in self.gateway.keys:
-            for model in key.models or []:
-                if model not in seen:
-                    known = ", ".join(sorted(seen))
-                    raise ValueError(
-                        f'key of tenant "{key.tenant}" allows the model "{model}", which no pool '
-                        f"serves; served are: {known}"
-                    )
-        return self

@@ -1,77 +1,63 @@
-"""The Plan: what will be done, computed from what is wanted. Everything downstream reads it."""
+"""From a stack to its Plan: a pure function of the stack file and the catalog."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from freehold.catalog.release import Release, load_release
-from freehold.config.stack import (
-    Gateway,
-    KvCache,
-    ModelPool,
-    Observability,
-    Policy,
-    Role,
-    Stack,
-    Target,
-)
+from freehold.catalog.models import ModelSpec
+from freehold.catalog.release import load_release
+from freehold.config.stack import ModelPool, Stack
+from freehold.config.target import LocalTarget
 from freehold.engine.settings import EngineSettings, KvTransfer, LmcacheTransfer
 
+from .plan_types import NodeGroup, Plan, PoolPlacement, PoolPlan, Sizing
 
-@dataclass(frozen=True)
-class PoolPlan:
-    """One served model: the engine that every replica runs, and how many there are."""
-
-    name: str
-    role: Role
-    policy: Policy
-    replicas: int
-    aliases: tuple[str, ...]
-    settings: EngineSettings
-    fallback: str | None = None
-    """Built-in model that stands in where the hub cannot be reached (local target only)."""
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """Names of the LoRA adapters served beside the base model."""
-        return tuple(adapter.name for adapter in self.settings.options.lora)
+__all__ = ["NodeGroup", "Plan", "PoolPlacement", "PoolPlan", "Sizing", "make_plan"]
 
 
-@dataclass(frozen=True)
-class Plan:
-    stack: str
-    target: Target
-    pools: tuple[PoolPlan, ...]
-    cache: KvCache | None
-    gateway: Gateway
-    observability: Observability
-    engine_ports_from: int
-    release: Release
+def make_plan(
+    name: str,
+    stack: Stack,
+    *,
+    models: Mapping[str, ModelSpec] | None = None,
+    today: str | None = None,
+) -> Plan:
+    """The Plan of a stack; the same arguments give the same Plan.
 
+    `models` adds models that the catalog lacks, by what the stack file calls them. `today` (ISO)
+    is what the age of prices is counted to; without it nobody is warned of old ones.
+    Raises FreeholdError that names everything that cannot be, with the nearest thing that can.
+    """
+    if not isinstance(stack.target, LocalTarget):
+        from .on_cluster import plan_cluster  # here: a laptop's stack needs none of it
 
-def make_plan(name: str, stack: Stack) -> Plan:
-    """A pure function: the same stack and catalog give the same Plan."""
+        return plan_cluster(name, stack, models or {}, today)
     return Plan(
         stack=name,
         target=stack.target,
-        pools=tuple(_pool(pool, stack.cache) for pool in stack.pools),
+        pools=tuple(_local_pool(pool, stack) for pool in stack.pools),
         cache=stack.cache,
         gateway=stack.gateway,
         observability=stack.observability,
         engine_ports_from=stack.engine_ports_from,
         release=load_release(),
+        tier=stack.tier,
     )
 
 
-def _pool(pool: ModelPool, cache: KvCache | None) -> PoolPlan:
+def _local_pool(pool: ModelPool, stack: Stack) -> PoolPlan:
+    """What runs on this machine is what the stack file says: nothing is bought, nothing chosen."""
     transfer: KvTransfer | None = None
-    if cache and pool.role == "generate":
-        transfer = LmcacheTransfer(port=cache.port)
+    if stack.cache and pool.role == "generate":
+        transfer = LmcacheTransfer(port=stack.cache.port, chunk_tokens=stack.cache.chunk_tokens)
+    options = pool.engine
+    if options.max_model_len is None and pool.context is not None:
+        options = options.model_copy(update={"max_model_len": pool.context})
     settings = EngineSettings(
         model=pool.model,
         served_name=pool.name,
         role=pool.role,
-        options=pool.engine,
+        options=options,
         revision=pool.revision,
         kv_transfer=transfer,
     )
@@ -83,4 +69,7 @@ def _pool(pool: ModelPool, cache: KvCache | None) -> PoolPlan:
         aliases=tuple(pool.aliases),
         settings=settings,
         fallback=pool.fallback,
+        demand=pool.demand,
+        objectives=pool.objectives,
+        not_predicted="nothing was measured on this machine's CPU, and a CPU is no GPU of the catalog",
     )

@@ -6,6 +6,8 @@ any error of a store, a load, a lookup or the bookkeeping around them is a miss,
 own degraded mode takes over: its heartbeat asks for the server and registers again when it is back.
 """
 
+# The engine may not be installed where types are checked.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import logging

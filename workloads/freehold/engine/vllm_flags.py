@@ -4,6 +4,8 @@
 from the installed vLLM by `python -m freehold.engine.vllm_flags`; a test holds the two together.
 """
 
+# The engine may not be installed where types are checked.
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from functools import cache

@@ -1,0 +1,82 @@
+"""`freehold predict`: rows in, the same rows and two columns out, or one clear message."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from freehold.cli.predict import command
+from freehold.config import FreeholdError
+
+HEADER = "system,model,precision,isl,osl,concurrency,tp,pp,attention_dp,moe_ep"
+KNOWN = "h200_sxm,meta-llama/Llama-3.1-70B,fp8,1024,1024,16,2,1,1,1"
+UNKNOWN = "h200_sxm,nobody/Nothing-1B,fp8,1024,1024,16,2,1,1,1"
+
+
+def run(source: Path, out: Path) -> None:
+    CliRunner().invoke(command, ["--csv", str(source), "--out", str(out)], catch_exceptions=False)
+
+
+def refused(source: Path, out: Path) -> str:
+    with pytest.raises(FreeholdError) as error:
+        run(source, out)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def write(folder: Path, *lines: str) -> Path:
+    path = folder / "in.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_rows_come_back_with_predictions(tmp_path: Path) -> None:
+    source = write(tmp_path, HEADER + ",note", KNOWN + ",a", UNKNOWN + ",b")
+    run(source, tmp_path / "out.csv")
+    known, unknown = csv.DictReader((tmp_path / "out.csv").open())
+    assert 100 < float(known["predicted_ttft_ms"]) < 300
+    assert 10 < float(known["predicted_tpot_ms"]) < 25
+    assert known["note"] == "a"
+    assert unknown["model"] == "nobody/Nothing-1B"
+    assert (unknown["predicted_ttft_ms"], unknown["predicted_tpot_ms"]) == ("", "")
+
+
+def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:
+    names, cells = HEADER.split(","), KNOWN.split(",")
+    source = write(tmp_path, ",".join(reversed(names)), ",".join(reversed(cells)))
+    run(source, tmp_path / "out.csv")
+    assert next(csv.DictReader((tmp_path / "out.csv").open()))["predicted_ttft_ms"]
+
+
+def test_a_missing_column_is_named_with_what_is_near(tmp_path: Path) -> None:
+    source = write(tmp_path, HEADER.replace("precision", "precison"), KNOWN)
+    said = refused(source, tmp_path / "out.csv")
+    assert 'no column precision (did you mean "precison"?)' in said
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_bad_cell_is_named_by_line(tmp_path: Path) -> None:
+    source = write(tmp_path, HEADER, KNOWN, KNOWN.replace("1024,1024", "1024,long"))
+    assert 'line 3: osl is "long"' in refused(source, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
+    source = write(tmp_path, HEADER, KNOWN)
+    assert "nothing.csv cannot be read" in refused(tmp_path / "nothing.csv", tmp_path / "out.csv")
+    assert "cannot be written" in refused(source, tmp_path / "none" / "out.csv")
+    assert "cannot be written" in refused(source, tmp_path)
+    binary = tmp_path / "binary.csv"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "no UTF-8" in refused(binary, tmp_path / "out.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["binary.csv", "in.csv"]
+
+
+def test_an_old_result_stays_when_the_new_one_fails(tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    refused(write(tmp_path, HEADER, KNOWN.replace("16,2", "-1,2")), out)
+    assert out.read_text() == "old"

@@ -1,0 +1,28 @@
+"""Ports for tests: beside the range from which the kernel takes ports for outgoing connections, and apart
+for each of pytest's parallel workers, so that nobody else takes one between finding it and using it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+
+# Each worker walks a thousand ports of its own; the first kernel port is 32768.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_FIRST, _COUNT = 20_000 + 1_000 * (_WORKER % 12), 1_000
+_next = itertools.cycle(range(_FIRST, _FIRST + _COUNT))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on, none given out twice soon."""
+    ports: list[int] = []
+    for port in itertools.islice(_next, _COUNT):
+        if len(ports) == count:
+            break
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+    return ports
