@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from . import least_squares
-from .closed_loop import Loop, latency, select, stack
+from .closed_loop import Loop, latency
 from .constants import MODEL_EFFECTS, SYSTEM_EFFECTS, Band, Constants, Effects, Global
 from .rows import Row, loop_of, measured_rows
+from .stacked import select, stack
 
 # Constant -> (where it is expected, how far from there it may be as a standard deviation of its
 # logarithm). Efficiencies: what GPUs reach in practice; times: tens of microseconds a launch.

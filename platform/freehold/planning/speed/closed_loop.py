@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import numpy as np
 
 from . import seconds
 from .constants import Effects, Global
@@ -99,27 +96,3 @@ def latency(c: Global, e: Effects, loop: Loop) -> Latency:
     lifetime = ttft + loop.output_tokens * tpot
     ttft = ttft + seconds.waiting_rounds(c, loop.demand) * lifetime
     return Latency(ttft=ttft, tpot=tpot, decode_step=step, mean_step=tpot * loop.tokens_per_step)
-
-
-Part = TypeVar("Part", Loop, DecodeWork, PrefillWork)
-
-
-def stack(items: list[Part]) -> Part:
-    """Many as one, with arrays for numbers."""
-    fields: dict[str, Any] = {}
-    for name in vars(items[0]):
-        column = [getattr(item, name) for item in items]
-        fields[name] = np.array(column, dtype=float) if _is_number(column[0]) else stack(column)
-    return type(items[0])(**fields)
-
-
-def select(item: Part, rows: np.ndarray) -> Part:
-    """The entries of a stacked one where `rows` is true."""
-    fields: dict[str, Any] = {}
-    for name, value in vars(item).items():
-        fields[name] = value[rows] if isinstance(value, np.ndarray) else select(value, rows)
-    return type(item)(**fields)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)

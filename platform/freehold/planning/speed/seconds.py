@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .constants import Effects, Global
+from .elementwise import exp, log, minimum
 from .work import DecodeWork, PrefillWork
 
 Number = Any
@@ -25,12 +24,12 @@ def decode_step(c: Global, e: Effects, at: DecodeWork, one: DecodeWork) -> Numbe
     """
     alone = _plain_step(c, one)
     grown = _plain_step(c, at) - alone
-    return _decode_scale(e, at) * (alone + np.exp(e.growth) * grown)
+    return _decode_scale(e, at) * (alone + exp(e.growth) * grown)
 
 
 def _decode_scale(e: Effects, at: DecodeWork) -> Number:
     ranks = at.tensor_parallel
-    return np.exp(e.decode + e.system_decode + e.decode_tp * np.log(ranks / 4))
+    return exp(e.decode + e.system_decode + e.decode_tp * log(ranks / 4))
 
 
 def _plain_step(c: Global, w: DecodeWork) -> Number:
@@ -54,7 +53,7 @@ def prefill(c: Global, e: Effects, w: PrefillWork) -> Number:
     products = w.dense_compute / c.prefill_dense + w.expert_compute / c.prefill_expert / narrow
     # The work is already divided by the ranks: this corrects for how well they share it.
     products = products * w.tensor_parallel ** (1 - c.prefill_tp)
-    own = np.exp(e.prefill + e.system_prefill + e.prefill_tp * np.log(w.tensor_parallel / 4))
+    own = exp(e.prefill + e.system_prefill + e.prefill_tp * log(w.tensor_parallel / 4))
     return own * (products + w.attention / c.prefill_attention + c.all_reduce * w.communication)
 
 
@@ -64,7 +63,7 @@ def added_by_prefill(c: Global, e: Effects, seconds: Number, one: DecodeWork) ->
     Less than it takes alone: the step reads the weights anyway, and part of what a prompt costs
     (its way through scheduler and output) is not on the path of the others.
     """
-    seen = c.interference * np.exp(e.interference)
+    seen = c.interference * exp(e.interference)
     hidden = c.hidden_reads * _weight_reads(c, one)
     return seen * seconds * seconds / (seconds + hidden)
 
@@ -73,8 +72,8 @@ def first_token(
     c: Global, e: Effects, step: Number, prefill_s: Number, sequences: Number
 ) -> Number:
     """Seconds from arrival to first token with `sequences` in flight, all of them admitted."""
-    own = np.exp(e.first_token) * (c.request_s + c.first_steps * step)
-    exponent = c.queue_exponent * np.exp(e.queue_exponent)
+    own = exp(e.first_token) * (c.request_s + c.first_steps * step)
+    exponent = c.queue_exponent * exp(e.queue_exponent)
     return own + prefill_s * (1 + c.queue * (sequences**exponent - 1))
 
 
@@ -84,7 +83,7 @@ def waiting_rounds(c: Global, ratio: Number) -> Number:
     Nothing well below 1, `ratio - 1` well above; near 1 some must wait, because sequences grow in
     step with each other.
     """
-    capped = np.minimum(ratio, 4.0)  # above 4 the two are the same; the power would overflow
+    capped = minimum(ratio, 4.0)  # above 4 the two are the same; the power would overflow
     smooth = (capped**_EDGE + 1) ** (1 / _EDGE) - 1
     return c.wait * (smooth + ratio - capped)
 
