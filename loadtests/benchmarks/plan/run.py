@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     runs = parser.parse_args().runs
     print(f"load of this machine at the start: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print(f"{'stack':<10} {'wall best':>10} {'median':>8} {'CPU best':>10} {'median':>8}  (seconds)")
+    print(
+        f"{'stack':<10} {'wall best':>10} {'median':>8} {'CPU best':>10} {'median':>8}  (seconds)"
+    )
     for stack in sorted(file.name.split(".")[1] for file in ROOT.glob("Pulumi.*.yaml")):
         timed = [plan(stack) for _ in range(runs)]
         wall, cpu = ([run[i] for run in timed] for i in (0, 1))
@@ -38,7 +40,9 @@ def main() -> None:
 def plan(stack: str) -> tuple[float, float]:
     """Wall and CPU seconds of one call."""
     before, began = _children_cpu(), time.perf_counter()
-    done = subprocess.run([str(FREEHOLD), "plan", stack], cwd=ROOT, capture_output=True, check=False)
+    done = subprocess.run(
+        [str(FREEHOLD), "plan", stack], cwd=ROOT, capture_output=True, check=False
+    )
     if done.returncode:
         sys.exit(f"freehold plan {stack} failed:\n{done.stderr.decode()}")
     return time.perf_counter() - began, _children_cpu() - before

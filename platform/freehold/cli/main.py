@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "Say what runs, and how it is.",
     "smoke": "Try every endpoint of a running stack through its gateway.",
     "gateway": "Run only the gateway, in front of engines that already run.",
+    "load": "Send a stack its load, measure it, and compare with the plan.",
 }
 
 
