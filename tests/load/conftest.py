@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from freehold.load.client import Call, StreamingClient
-from freehold.load.deterministic import deterministic_server
+from freehold.load.deterministic import count_tokens, deterministic_server
 from freehold.load.record import RequestRecord
+from freehold.load.traffic import TextMaker
+from freehold.load.traffic.corpus import make_corpus
+from freehold.load.traffic.sessions import TOOLS
+from freehold.load.traffic.text import Template
 
 
 def record(
@@ -38,6 +43,24 @@ def chat(tokens: int = 8, text: str = "how are you", **more: object) -> Call:
         "stream_options": {"include_usage": True},
     }
     return Call("chat", "/v1/chat/completions", "deterministic", body, **more)  # type: ignore[arg-type]
+
+
+class WordTokens:
+    """A word is a token, as the deterministic server counts."""
+
+    exact = True
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def count_chat(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> int:
+        return count_tokens({"messages": messages, **({"tools": tools} if tools else {})})
+
+
+@pytest.fixture(scope="session")
+def words() -> TextMaker:
+    counter = WordTokens()
+    return TextMaker(make_corpus(counter.count), Template.measured(counter, TOOLS), "salt")
 
 
 @pytest.fixture(scope="session")

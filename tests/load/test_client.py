@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import statistics
 import threading
@@ -15,6 +16,8 @@ import pytest
 from freehold.load.client import StreamingClient
 from freehold.load.deterministic import deterministic_server
 from freehold.load.selfcheck import errors_against_truth
+from freehold.load.traffic import TextMaker, Traffic
+from freehold.load.traffic.sessions import session
 
 from .conftest import chat
 
@@ -121,3 +124,14 @@ def test_many_streams_at_once_keep_their_times(client: StreamingClient) -> None:
     assert all(each.ok for each in found)
     assert {each.output_tokens for each in found} == {20}
     assert statistics.median(each.ttft or 0 for each in found) >= 0.03
+
+
+@pytest.mark.parametrize("kind", ["fixed", "chat", "retrieval", "agents"])
+def test_prompts_are_as_long_as_the_server_counts_them(
+    client: StreamingClient, words: TextMaker, kind: str
+) -> None:
+    traffic = Traffic(kind=kind, input_tokens=900, output_tokens=4, documents=3, context_limit=2000)  # type: ignore[arg-type]
+    user = session(traffic, words, "deterministic", "u")
+    records = [client.send(call) for calls in itertools.islice(user, 4) for call in calls]
+    assert [r.prompt_tokens for r in records] == [r.asked_input for r in records]
+    assert [r.output_tokens for r in records] == [4] * 4 == [r.asked_output for r in records]

@@ -22,24 +22,6 @@ from freehold.load.traffic.text import Template
 from freehold.load.traffic.tokens import CharacterTokens, FileTokens, ServerTokens, fingerprint
 
 
-class WordTokens:
-    """A word is a token, as the deterministic server counts."""
-
-    exact = True
-
-    def count(self, text: str) -> int:
-        return len(text.split())
-
-    def count_chat(self, messages: list[dict[str, Any]], tools: list[Any] | None = None) -> int:
-        return count_tokens({"messages": messages, **({"tools": tools} if tools else {})})
-
-
-@pytest.fixture(scope="session")
-def words() -> TextMaker:
-    counter = WordTokens()
-    return TextMaker(make_corpus(counter.count), Template.measured(counter, TOOLS), "salt")
-
-
 @pytest.fixture(scope="session")
 def bpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A byte-level BPE tokenizer, as most models have, trained on the corpus itself: it merges all
@@ -88,7 +70,7 @@ def test_every_prompt_is_as_long_as_it_says(words: TextMaker, name: str) -> None
     ]
     chats = [call for call in asked if call.name == "chat"]
     assert [count_tokens(c.body) for c in chats] == [c.asked_input for c in chats]
-    assert all((c.asked_input or 0) + traffic.output_tokens <= traffic.longest for c in chats)
+    assert all((c.asked_input or 0) + (c.asked_output or 0) <= traffic.longest for c in chats)
 
 
 def _prompt(call: Call) -> list[str]:
@@ -106,7 +88,8 @@ def test_a_conversation_grows_by_its_turns_and_starts_over(words: TextMaker) -> 
     first = [call for call in calls if call.session == calls[0].session]
     assert first[0].asked_input == 2_000
     steps = {(b.asked_input or 0) - (a.asked_input or 0) for a, b in itertools.pairwise(first)}
-    assert len(steps) == 1 and min(steps) >= traffic.turn_tokens + traffic.output_tokens
+    shortest = traffic.output_tokens * (1 - traffic.output_spread)
+    assert min(steps) >= traffic.turn_tokens + shortest
     assert 19_000 < (first[-1].asked_input or 0) < 20_000
     for before, after in itertools.pairwise(first):
         # All of the last prompt is found again, but for the answer's opening.
@@ -172,7 +155,9 @@ def test_traffic_fitted_to_a_demand_is_that_demand(
     chats = [call for call in chats if call.session != chats[-1].session]
     asked = sum(call.asked_input or 0 for call in chats)
     assert asked / len(chats) == pytest.approx(8000, rel=0.08)
-    assert {call.asked_output for call in chats} == {200}
+    answers = [call.asked_output or 0 for call in chats]
+    assert sum(answers) / len(answers) == pytest.approx(200, rel=0.03)
+    assert 100 <= min(answers) < 120 and 280 < max(answers) <= 300
     if tier != "large" or hit_rate:  # agents always share their repository
         assert sum(call.reusable for call in chats) / asked == pytest.approx(hit_rate, abs=0.12)
 
@@ -182,7 +167,7 @@ def test_traffic_scaled_to_a_small_model_fits_it(words: TextMaker, tier: str) ->
     traffic = TIERS[tier].within(4096)
     calls = [c for calls in itertools.islice(session(traffic, words, "m", "u"), 40) for c in calls]
     chats = [call for call in calls if call.name == "chat"]
-    assert max((c.asked_input or 0) + traffic.output_tokens for c in chats) <= 4096
+    assert max((c.asked_input or 0) + (c.asked_output or 0) for c in chats) <= 4096
     assert [count_tokens(c.body) for c in chats] == [c.asked_input for c in chats]
 
 

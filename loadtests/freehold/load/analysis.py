@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from freehold.catalog.release import load_release
 
 from . import selfcheck, server_side, verdict
 from .metrics import in_flight, measure, output_times, steady
+from .reason import reason
 from .record import Recording, RequestRecord
 from .test import LoadTest
 from .traffic import Traffic
@@ -38,6 +39,8 @@ class Context:
     baseline: Mapping[str, Any] | None = None
     interrupted: str | None = None
     """Why the run ended early, when the generator could not say so itself."""
+    spoilt: str | None = None
+    """Why the figures mean nothing, when only whoever ran the stack could see it."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class Analysis:
 def analyse(recording: Recording, context: Context) -> Analysis:
     """All figures, the validity and the verdict of a run."""
     assign_stages(recording)
-    if context.interrupted:
-        recording.notes.append({"aborted": context.interrupted})
+    for why in (context.interrupted, context.spoilt):
+        if why:
+            recording.notes.append({"aborted": why})
     facts = _noted(recording, "traffic")
     traffic = Traffic.model_validate(facts["traffic"]) if facts else context.test.traffic
     main = traffic is None or traffic.kind not in SIDE_CALLS
@@ -105,6 +109,7 @@ def analyse(recording: Recording, context: Context) -> Analysis:
     if context.baseline is not None:
         checks += verdict.against_baseline(report, context.baseline)
     judged = verdict.Verdict(tuple(checks), judged.notes)
+    judged = replace(judged, reason=reason(context.promise, judged.missed, series))
     report["verdict"] = judged.as_json()
     return Analysis(report, counted, validity.ok, judged.met)
 
@@ -256,6 +261,7 @@ def vllm_command(test: LoadTest, counted: Sequence[RequestRecord]) -> str:
         f"--model {test.model} --tokenizer TOKENIZER --dataset-name random",
         f"--random-input-len {round(float(np.mean(inputs)))}",
         f"--random-output-len {round(float(np.mean(outputs)))}",
+        *_ratio(test.traffic),
         f"--num-prompts {len(counted)} --ignore-eos",
     ]
     rate = next((stage.rate for stage in test.stages if stage.measured), None)
@@ -265,6 +271,11 @@ def vllm_command(test: LoadTest, counted: Sequence[RequestRecord]) -> str:
     elif concurrency:
         parts.append(f"--max-concurrency {concurrency:g}")
     return " ".join(parts)
+
+
+def _ratio(traffic: Traffic | None) -> list[str]:
+    spread = traffic.output_spread if traffic else 0.0
+    return [f'--random-range-ratio \'{{"input": 0, "output": {spread:g}}}\''] if spread else []
 
 
 def _detailed(counted: Sequence[RequestRecord]) -> dict[str, Any]:

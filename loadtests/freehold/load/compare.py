@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 _FIGURES = (
@@ -18,12 +20,24 @@ _RATES = (
     ("total_token_throughput", "all tok/s"),
     ("request_throughput", "req/s"),
 )
+_UNBOUNDED = Console(width=1000)
+# A label longer than this goes on in the next line.
+_LABEL = 48
+
+
+def print_comparison(reports: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """The table at its own width: a terminal wraps lines, but no figure is ever cut."""
+    table = comparison(reports)
+    console.width = max(
+        console.width, Measurement.get(_UNBOUNDED, _UNBOUNDED.options, table).maximum
+    )
+    console.print(table)
 
 
 def comparison(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """One row a report: the seven metrics, the price, and tokens a second for a dollar an hour."""
     table = Table(box=None, pad_edge=False, title="load tests compared", title_justify="left")
-    table.add_column("run", overflow="fold", max_width=48)
+    table.add_column("run", overflow="fold", max_width=_LABEL)
     titles = [title for _, title in (*_FIGURES, *_RATES)]
     for title in (*titles, "peak", "$/h", "$/M out", "tok/s per $/h", ""):
         table.add_column(title, justify="right", no_wrap=True)

@@ -27,6 +27,8 @@ from .traffic.sessions import Session, session
 # A server that refuses this many requests in a row over this many seconds is gone.
 _GONE_FAILURES = 20
 _GONE_SECONDS = 5.0
+# A client waits after a failure; OpenAI's own begins with half a second (openai 2, `INITIAL_RETRY_DELAY`).
+_AGAIN = 0.5
 _TICK = 0.01
 _NOT_THERE = ("refused", "disconnected")
 
@@ -153,7 +155,7 @@ class Generator:
         if arrival.input_tokens is not None:
             lengths = {"kind": "fixed", "input_tokens": arrival.input_tokens}
             if arrival.output_tokens is not None:
-                lengths["output_tokens"] = arrival.output_tokens
+                lengths |= {"output_tokens": arrival.output_tokens, "output_spread": 0.0}
             traffic = self.traffic.model_copy(update=lengths)
             own = session(traffic, self.texts, self.test.model, f"{self.place}-{next(self._names)}")
         else:
@@ -197,6 +199,8 @@ class Generator:
         """End the run when the server is gone or the records cannot be kept."""
         if self.recorder.failed and not self.aborted:
             self.stop(f"the records could not be written: {self.recorder.failed}")
+        if record.error_kind:
+            gevent.sleep(_AGAIN)  # a closed loop would hammer a closed door
         if record.error_kind not in _NOT_THERE:
             self._failures, self._last_success = 0, time.perf_counter()
             return
@@ -207,7 +211,6 @@ class Generator:
                 f"{self.test.base_url} stopped answering: {self._failures} requests in a row failed "
                 f"over {silent:.0f} s ({record.error})"
             )
-        gevent.sleep(0.2)  # a closed loop would hammer a closed door
 
     def _share(self, total: int) -> int:
         """This process's part of a number: the parts add up to it."""

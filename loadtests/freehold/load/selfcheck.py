@@ -263,9 +263,10 @@ def _cache(counted: Sequence[RequestRecord], hit_share: float | None) -> Judged:
     if not asked:
         return [], {}
     reusable = sum(record.reusable for record in good) / asked
-    told = [record for record in good if record.cached_tokens is not None]
-    if told:  # the server's word on each request is better than a counter of all
-        hit_share = sum(r.cached_tokens or 0 for r in told) / sum(r.asked_input or 0 for r in told)
+    if any(record.cached_tokens is not None for record in good):
+        # The server's word on each request is better than a counter of all; it keeps silent where it
+        # found nothing.
+        hit_share = sum(record.cached_tokens or 0 for record in good) / asked
     facts = {"reusable_share": reusable, "cache_hit_share": hit_share}
     if hit_share is None or hit_share <= reusable + CACHE_SHARE:
         return [], facts

@@ -30,6 +30,7 @@ COUNTERS = {
     "external_queries": "vllm:external_prefix_cache_queries_total",
     "external_hits": "vllm:external_prefix_cache_hits_total",
     "preemptions": "vllm:num_preemptions_total",
+    "rejections": "vllm:admission_rejections_total",
     "prompt_tokens": "vllm:prompt_tokens_total",
     "generation_tokens": "vllm:generation_tokens_total",
     "queue_seconds": "vllm:request_queue_time_seconds_sum",
@@ -131,6 +132,7 @@ def summary(all_series: Sequence[Series]) -> dict[str, Any]:
         for name, value in worker["grown"].items():
             total[name] = total.get(name, 0.0) + value
     return {
+        "rejections": total.get("rejections", 0.0),
         "workers": [{key: v for key, v in worker.items() if key != "grown"} for worker in workers],
         **_rates(total),
     }

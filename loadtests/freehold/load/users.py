@@ -34,6 +34,8 @@ READY, END, RECORDS, FINISHED = (
 # A worker calibrates itself and counts the texts, seconds each; all wait for the last.
 _PATIENCE = 180.0
 _CHUNK = 1 << 20
+# Share of a warm-up in which the users come.
+_COMING = 0.6
 # Rows of locust's statistics. Locust rounds them: they are to look at, the report has the figures.
 TTFT_ROW, TPOT_ROW = "time to first token", "per output token (size: tokens)"
 
@@ -80,6 +82,7 @@ class StagesShape(LoadTestShape):
         self._recorder = recorder
         self._stage: Stage | None = None
         self._users = 1
+        self._rate = 1.0
         self._created = time.monotonic()
         self.ready: set[str] = set()
         self.finished: set[str] = set()
@@ -96,7 +99,7 @@ class StagesShape(LoadTestShape):
             self._end()
         elif stage is not self._stage:
             self._enter(stage)
-        return self._users, float(self._users)
+        return self._users, self._rate
 
     def _at(self, seconds: float) -> Stage | None:
         """The stage of a time; None when all are over. An open loop keeps its times itself."""
@@ -112,6 +115,10 @@ class StagesShape(LoadTestShape):
         self._stage = stage
         # In an open loop one user a process keeps the schedule of its share.
         self._users = self._test.processes if self._test.open_loop else stage.concurrency or 1
+        self._rate = float(self._users)
+        if not stage.measured and stage.seconds and not self._test.open_loop:
+            # One after another: users who begin together run in step for long.
+            self._rate = self._users / max(1.0, _COMING * stage.seconds)
         began = self.start_time + self.get_run_time()
         self._recorder.stage(
             StageStart(stage.name, began, stage.measured, stage.concurrency, stage.rate)
@@ -289,7 +296,9 @@ def _test_of(environment: Environment) -> LoadTest:
     if options.input_tokens:
         traffic = traffic.model_copy(update={"kind": "fixed", "input_tokens": options.input_tokens})
     if options.output_tokens:
-        traffic = traffic.model_copy(update={"output_tokens": options.output_tokens})
+        traffic = traffic.model_copy(
+            update={"output_tokens": options.output_tokens, "output_spread": 0.0}
+        )
     out = Path(options.out or tempfile.mkdtemp(prefix="freehold-load-"))
     return LoadTest(
         base_url=environment.host.rstrip("/").removesuffix("/v1"),

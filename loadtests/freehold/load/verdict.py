@@ -32,6 +32,8 @@ class Promise:
     objectives: Objectives = field(default_factory=Objectives)
     predicted: Forecast | None = None
     usd_per_hour: float | None = None
+    seats: int | None = None
+    """Requests that a worker runs at a time, where the stack says so."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -39,6 +41,7 @@ class Promise:
             "objectives": self.objectives.model_dump(exclude_none=True),
             "predicted": asdict(self.predicted) if self.predicted else None,
             "usd_per_hour": self.usd_per_hour,
+            "seats": self.seats,
         }
 
     @classmethod
@@ -49,6 +52,7 @@ class Promise:
             objectives=Objectives.model_validate(data["objectives"]),
             predicted=Forecast(**predicted) if predicted else None,
             usd_per_hour=data["usd_per_hour"],
+            seats=data.get("seats"),
         )
 
 
@@ -75,14 +79,25 @@ class Check:
 class Verdict:
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
+    reason: str | None = None
+    """What was full when something was missed, as far as the engines were read."""
+
+    @property
+    def missed(self) -> list[Check]:
+        return [check for check in self.checks if not check.met]
 
     @property
     def met(self) -> bool:
-        return all(check.met for check in self.checks)
+        return not self.missed
 
     def as_json(self) -> dict[str, Any]:
         checks = [{**asdict(c), "difference": c.difference} for c in self.checks]
-        return {"met": self.met, "checks": checks, "notes": list(self.notes)}
+        return {
+            "met": self.met,
+            "reason": self.reason,
+            "checks": checks,
+            "notes": list(self.notes),
+        }
 
 
 def judge(

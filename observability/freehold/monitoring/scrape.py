@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,17 @@ class Target:
     worker: str | None = None
 
 
-def prometheus_config(targets: Iterable[Target]) -> dict[str, Any]:
+def prometheus_config(
+    targets: Iterable[Target],
+    rule_files: Sequence[str] = (),
+    scrape_seconds: float = SCRAPE_SECONDS,
+) -> dict[str, Any]:
     """A Prometheus configuration with one job for each kind of process.
 
-    The labels `pool` and `worker` are ours: engines know neither name.
+    The labels `pool` and `worker` are ours: engines know neither name. Rules are evaluated as often as
+    targets are scraped.
     """
+    interval = f"{round(scrape_seconds * 1000)}ms"
     jobs: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for target in targets:
         labels = {"pool": target.pool, "worker": target.worker}
@@ -37,7 +43,8 @@ def prometheus_config(targets: Iterable[Target]) -> dict[str, Any]:
             }
         )
     return {
-        "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "evaluation_interval": "5s"},
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
+        **({"rule_files": list(rule_files)} if rule_files else {}),
         "scrape_configs": [
             {"job_name": job, "metrics_path": path, "static_configs": static}
             for (job, path), static in jobs.items()

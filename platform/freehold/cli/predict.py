@@ -1,4 +1,5 @@
-"""`freehold predict`: TTFT and TPOT for every row of a CSV, from the latency model."""
+"""`freehold predict`: TTFT and TPOT for every row of a CSV, from the latency model; and what a load
+test says of that model."""
 
 from __future__ import annotations
 
@@ -19,15 +20,26 @@ PREDICTED = ("predicted_ttft_ms", "predicted_tpot_ms")
 
 
 @click.command("predict")
-@click.option("--csv", "source", type=Path, required=True, help="Rows to predict.")
-@click.option("--out", type=Path, required=True, help="Where the rows go, with predictions.")
-def command(source: Path, out: Path) -> None:
+@click.option("--csv", "source", type=Path, help="Rows to predict.")
+@click.option("--calibrate", type=Path, metavar="REPORT", help="Fit to a load test's report.json.")
+@click.option("--out", type=Path, help="Where the predictions, or the fitted factors, go.")
+def command(source: Path | None, calibrate: Path | None, out: Path | None) -> None:
     """Predict median TTFT and TPOT (ms) for every row of a CSV.
 
     The CSV has the columns system, model, precision, isl, osl, concurrency, tp, pp, attention_dp and
     moe_ep (see docs/predict.md). OUT repeats every row and adds predicted_ttft_ms and
     predicted_tpot_ms, empty where the catalog does not know the model, system or precision.
+
+    With --calibrate: fit three factors of the model to what a load test has measured on a stack, and
+    show the error before and after.
     """
+    if (source is None) == (calibrate is None):
+        raise FreeholdError("say --csv FILE --out FILE, or --calibrate REPORT")
+    if calibrate is not None:
+        _calibrate(calibrate, out)
+        return
+    if source is None or out is None:
+        raise FreeholdError("--csv needs --out FILE: where the predictions go")
     header, rows = _read(source)
     predictions = [_predict(source, number, row) for number, row in rows]
     names = [*(name for name in header if name not in PREDICTED), *PREDICTED]
@@ -40,6 +52,14 @@ def command(source: Path, out: Path) -> None:
     unknown = predictions.count(None)
     left_empty = f"; {unknown} left empty: not in the catalog" if unknown else ""
     click.echo(f"{len(rows) - unknown} of {len(rows)} rows predicted{left_empty}", err=True)
+
+
+def _calibrate(path: Path, out: Path | None) -> None:
+    from freehold.load.report import read_report
+
+    from .predict_calibrate import calibrated  # imports a whole plan
+
+    _write(out or path.with_name("calibration.json"), calibrated(read_report(path)))
 
 
 def _read(source: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

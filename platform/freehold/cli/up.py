@@ -8,8 +8,9 @@ import time
 import click
 from rich.console import Console
 
-from freehold.config import load_stack
-from freehold.local.bring_up import bring_up
+from freehold.config import FreeholdError, load_stack
+from freehold.config.target import LocalTarget
+from freehold.local.bring_up import bring_up, bring_up_simulated
 from freehold.local.home import StackHome
 from freehold.local.models import LocalModel
 from freehold.planning.plan import Plan, make_plan
@@ -22,8 +23,9 @@ from .smoke import run_smoke
 @click.argument("stack", default="local")
 @click.option(
     "--engine",
-    type=click.Choice(["vllm"]),
-    help="What runs a replica; the stack file's choice when not given.",
+    type=click.Choice(["vllm", "simulated"]),
+    help="What runs a replica: the real engine on this machine's CPU, or a simulated one at the "
+    "speed that the plan predicts for its GPUs. The stack file's choice when not given.",
 )
 @click.option("--smoke/--no-smoke", default=True, help="End with the smoke test.")
 def command(stack: str, engine: str | None, smoke: bool) -> None:
@@ -34,10 +36,18 @@ def command(stack: str, engine: str | None, smoke: bool) -> None:
     """
     root = checkout_root()
     plan = make_plan(stack, load_stack(stack, root))
+    if isinstance(plan.target, LocalTarget):
+        engine = engine or plan.target.engine
+    elif engine != "simulated":
+        raise FreeholdError(
+            f"stack {stack} is for {plan.target.kind}, not for this machine: `freehold up {stack} "
+            "--engine simulated` runs it here with simulated engines"
+        )
     home = StackHome.of(root, stack)
     console = Console()
     started = time.monotonic()
-    models = bring_up(plan, home, click.echo)
+    start = bring_up_simulated if engine == "simulated" else bring_up
+    models = start(plan, home, click.echo)
     console.print(f"up in {time.monotonic() - started:.0f} s\n")
     passed = run_smoke(plan, home) if smoke else True
     _tell(console, plan, home, models)

@@ -14,7 +14,7 @@ class LocalTarget(Model):
     """This machine: real processes, no container engine."""
 
     kind: Literal["local"]
-    engine: Literal["vllm"] = "vllm"
+    engine: Literal["vllm", "simulated"] = "vllm"
 
 
 class Endpoint(Model):
@@ -118,7 +118,7 @@ class EksTarget(Model):
     alarm_email: str | None = Field(
         default=None,
         pattern=r"^[^@\s]+@[^@\s]+$",
-        description="Who hears that dated capacity runs out, or that the budget does.",
+        description="Who hears that a Capacity Block ends.",
     )
     vpc: Annotated[NewVpc | ExistingVpc, Field(discriminator="kind")] = NewVpc()
     system: SystemNodes = SystemNodes()

@@ -47,7 +47,7 @@ class Forecaster:
         assert demand is not None, "only pools with a demand have a speed"
         self._demand: Demand = demand
         self._fit = fit
-        self._deployment = _deployment(wanted, fit)
+        self._deployment = deployment_of(wanted, fit)
         self._known: dict[float, Prediction] = {}
 
     def at(self, replicas: int) -> Forecast | None:
@@ -128,7 +128,7 @@ def _halve(too_few: Callable[[float], bool], low: float, high: float) -> float:
     return high
 
 
-def _deployment(wanted: Wanted, fit: Fit) -> Deployment:
+def deployment_of(wanted: Wanted, fit: Fit) -> Deployment:
     split = fit.engine.split
     return Deployment(
         model=wanted.model,

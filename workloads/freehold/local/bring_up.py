@@ -11,8 +11,8 @@ from freehold.engine.checks import refusals
 from freehold.engine.companions import read_companions
 from freehold.planning.plan import Plan
 
-from . import runtime
-from .compose import compose
+from . import runtime, simulated
+from .compose import compose, compose_simulated
 from .home import StackHome
 from .models import LocalModel, resolve
 from .progress import Progress
@@ -36,6 +36,18 @@ def bring_up(plan: Plan, home: StackHome, report: Callable[[str], None]) -> dict
     with Progress() as progress:
         runtime.apply(specs, home.folder, progress)
     return models
+
+
+def bring_up_simulated(
+    plan: Plan, home: StackHome, report: Callable[[str], None], window_divisor: float = 1.0
+) -> dict[str, LocalModel]:
+    """The same with simulated engines: any stack, whatever it is planned for."""
+    home.prepare()
+    wanted = ["prometheus"] if plan.observability.prometheus else []
+    specs = compose_simulated(plan, find_tools(wanted, home.tools, report), home, window_divisor)
+    with Progress() as progress:
+        runtime.apply(specs, home.folder, progress)
+    return simulated.notes(plan)
 
 
 def _refuse_what_cannot_run(plan: Plan, models: dict[str, LocalModel]) -> None:

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from freehold.config.stack import KvCache
 from freehold.engine.command_line import command_line
 from freehold.engine.settings import EngineSettings
 from freehold.gateway.model import Worker
-from freehold.monitoring.scrape import Target, prometheus_config
+from freehold.monitoring.on_this_machine import grafana_argv, grafana_files, prometheus_files
+from freehold.monitoring.scrape import SCRAPE_SECONDS, Target
 from freehold.planning.plan import Plan, PoolPlan
 
+from . import simulated
 from .gateway import (
     ADMIN,
     HOST,
@@ -36,6 +36,8 @@ from .home import StackHome
 from .process import HealthCheck, ProcessSpec
 from .tools import library_environment
 
+# Shorter windows need more scrapes.
+_REHEARSAL_SCRAPE_SECONDS = 1.0
 # LMCache's HTTP port (health, metrics), which no client speaks to, follows its message port.
 _LMCACHE_HTTP = 1
 
@@ -76,9 +78,35 @@ def compose(
     ]
     if plan.cache:
         specs += _cache(plan.cache, tools, home)
-    specs += _gateway(plan, home)
+    return specs + _around(plan, engines, tools, home)
+
+
+def compose_simulated(
+    plan: Plan, tools: Mapping[str, Path], home: StackHome, window_divisor: float = 1.0
+) -> list[ProcessSpec]:
+    """The same with simulated engines: no model on disk, no GPU, no Redis.
+
+    A rehearsal of minutes stands for hours: `window_divisor` shortens the windows of all rules, and
+    gives engines a time of loading that is as much shorter than the planned one.
+    """
+    engines = _engines(plan, home)
+    http = plan.cache.port + _LMCACHE_HTTP if plan.cache else 0
+    specs = list(simulated.processes(plan, engines, home, http, window_divisor))
+    return specs + _around(plan, engines, tools, home, window_divisor)
+
+
+def _around(
+    plan: Plan,
+    engines: list[_Engine],
+    tools: Mapping[str, Path],
+    home: StackHome,
+    window_divisor: float = 1.0,
+) -> list[ProcessSpec]:
+    """What stands around the engines, whatever they are."""
+    specs = list(_gateway(plan, home))
     if plan.observability.prometheus:
-        specs.append(_prometheus(plan, engines, tools, home))
+        specs.append(_prometheus(plan, engines, tools, home, window_divisor))
+        specs += _grafana(plan.observability.prometheus.port, home)
     return specs
 
 
@@ -235,7 +263,11 @@ def _gateway(plan: Plan, home: StackHome) -> Iterator[ProcessSpec]:
 
 
 def _prometheus(
-    plan: Plan, engines: list[_Engine], tools: Mapping[str, Path], home: StackHome
+    plan: Plan,
+    engines: list[_Engine],
+    tools: Mapping[str, Path],
+    home: StackHome,
+    window_divisor: float,
 ) -> ProcessSpec:
     wanted = plan.observability.prometheus
     assert wanted is not None
@@ -247,6 +279,7 @@ def _prometheus(
     targets.append(Target("picker", f"{HOST}:{port + PICKER_METRICS}"))
     if plan.cache:
         targets.append(Target("cache", f"{HOST}:{plan.cache.port + _LMCACHE_HTTP}"))
+    targets.append(Target("prometheus", f"{HOST}:{wanted.port}"))
     config = home.folder / "prometheus.yml"
     url = f"http://{HOST}:{wanted.port}"
     return ProcessSpec(
@@ -259,7 +292,13 @@ def _prometheus(
             f"--storage.tsdb.retention.time={wanted.retention}",
             f"--web.listen-address={HOST}:{wanted.port}",
         ),
-        files={str(config): yaml.safe_dump(prometheus_config(targets), sort_keys=False)},
+        files=prometheus_files(
+            plan,
+            targets,
+            home.folder,
+            divisor=window_divisor,
+            scrape_seconds=SCRAPE_SECONDS if window_divisor == 1 else _REHEARSAL_SCRAPE_SECONDS,
+        ),
         reload="hup",
         port=wanted.port,
         url=url,
@@ -267,3 +306,23 @@ def _prometheus(
         stop_seconds=10.0,
         memory_gib=0.1,
     )
+
+
+def _grafana(prometheus_port: int, home: StackHome) -> Iterator[ProcessSpec]:
+    """Where it is installed; it listens on the port after Prometheus's."""
+    port = prometheus_port + 1
+    files = grafana_files(f"http://{HOST}:{prometheus_port}", home.folder, HOST, port)
+    if argv := grafana_argv(files):
+        url = f"http://{HOST}:{port}"
+        yield ProcessSpec(
+            name="grafana",
+            role="grafana",
+            argv=tuple(argv),
+            files=files,
+            port=port,
+            url=url,
+            health=HealthCheck(url=f"{url}/api/health"),
+            after=("prometheus",),
+            stop_seconds=10.0,
+            memory_gib=0.2,
+        )

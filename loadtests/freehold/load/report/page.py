@@ -88,7 +88,8 @@ def _verdict(report: Mapping[str, Any]) -> str:
         verdict = report["verdict"]
         missed = [check for check in verdict["checks"] if not check["met"]]
         kind, word = ("met", "Met") if verdict["met"] else ("missed", "Missed")
-        lines = [say(check) for check in missed] + verdict["notes"]
+        why = [f"reason: {verdict['reason']}"] if verdict.get("reason") else []
+        lines = [*(say(check) for check in missed), *why, *verdict["notes"]]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f'<div class="verdict {kind}">{word}<ul>{items}</ul></div>'
 

@@ -29,6 +29,10 @@ _PIECE_CHARACTERS = 420
 _PIECES = 500
 # Common English words, of which most are one token in any tokenizer; those that are not are left out.
 _WORDS = files("freehold.load.traffic").joinpath("words.txt").read_text(encoding="utf-8").split()
+# How a line of words begins, and how often a word is said to see what it counts.
+_LINE, _REPEATED = "so: ", 8
+# The simulated engine's token is four bytes: pieces and lines of whole ones add up there as well.
+_BYTES = 4
 # A tokenizer that merges across lines by more than this cannot be given exact lengths in this way.
 _MERGED = 0.005
 _CHECKS = 8
@@ -55,7 +59,7 @@ class Corpus:
     def words_line(self, count: int, rng: random.Random) -> Piece:
         """A line of `count` words."""
         chosen = " ".join(rng.choice(self.words) for _ in range(count))
-        return Piece(f"- {chosen}\n", self.word_base + count)
+        return Piece(f"{_LINE}{chosen}\n", self.word_base + count)
 
 
 def load_corpus(cache: Path, fingerprint: str, count: Count, exact: bool = True) -> Corpus:
@@ -86,10 +90,14 @@ def make_corpus(count: Count, exact: bool = True) -> Corpus:
             ]
             for texts in (_prose(), _code())
         )
-        counts = pool.map(lambda word: count(f"- the {word}\n"), _WORDS)
-    plain = count("- the the\n")
+        counts = pool.map(lambda word: count(_line_of(word)), _WORDS)
+    plain = count(_line_of("the"))
     words = tuple(w for w, n in zip(_WORDS, counts, strict=True) if n == plain)
-    return Corpus(tuple(prose), tuple(code), words or ("the",), plain - 2, exact)
+    return Corpus(tuple(prose), tuple(code), words or ("the",), plain - _REPEATED, exact)
+
+
+def _line_of(word: str) -> str:
+    return f"{_LINE}{' '.join([word] * _REPEATED)}\n"
 
 
 def additive(corpus: Corpus, count: Count) -> float:
@@ -145,14 +153,22 @@ def _pieces(lines: Iterable[str]) -> list[str]:
     """Whole lines up to the size of a piece; each piece starts with a character that is no space."""
     pieces: list[str] = []
     piece = ""
-    for line in lines:
+    for line in filter(str.isascii, lines):
         piece += (line.strip() if not piece else line.rstrip()) + "\n"
         if len(piece) >= _PIECE_CHARACTERS:
-            pieces.append(piece)
+            pieces.append(_whole(piece))
             piece = ""
         if len(pieces) == _PIECES:
             break
     return pieces
+
+
+def _whole(piece: str) -> str:
+    """Cut to whole simulated tokens, with no space before the newline: tokenizers merge the two."""
+    text = piece[: -1 - len(piece) % _BYTES]
+    while text[-1].isspace():
+        text = text[:-_BYTES]
+    return text + "\n"
 
 
 def _read(path: Path) -> Corpus | None:

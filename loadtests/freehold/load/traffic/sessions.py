@@ -35,6 +35,7 @@ TOOLS: list[dict[str, Any]] = [
 # Popularity of documents falls as 1/rank, as that of web pages does (Breslau 1999: exponents 0.6-0.8;
 # 1 is taken so that "shared documents" are shared within a short run).
 _ZIPF = 1.0
+_GOLDEN = (5**0.5 - 1) / 2
 
 Session = Iterator[list[Call]]
 """Each item is what a user does before thinking again: calls made one after another."""
@@ -53,11 +54,13 @@ def _fixed(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Session
     prefix = texts.shared(shared, "prefix") if shared >= texts.shortest else ""
     if not prefix:
         own, shared = own + shared, 0
+    answers = _answers(traffic, texts, name)
     for number in itertools.count():
         rng = texts.rng(name, number)
         # The prefix ends with a newline so that it counts the same whatever follows.
         content = prefix + texts.text(max(own, texts.shortest), rng)
-        call = _chat(traffic, model, [{"role": "user", "content": content}], traffic.input_tokens)
+        messages = [{"role": "user", "content": content}]
+        call = _chat(traffic, model, messages, traffic.input_tokens, next(answers))
         call.reusable, call.session, call.turn = shared, name, number
         yield [_maybe_cancelled(call, traffic, rng)]
 
@@ -99,6 +102,7 @@ class _Conversation:
 
 def _conversations(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Session:
     """Chat: a first question, then turns until the context is full; then a new conversation."""
+    answers = _answers(traffic, texts, name)
     for number in itertools.count():
         talk = _Conversation(traffic, texts)
         identity = f"{name}-{number}"
@@ -106,19 +110,21 @@ def _conversations(traffic: Traffic, texts: TextMaker, model: str, name: str) ->
         talk.say(traffic.input_tokens - talk.tokens, rng)
         reusable = talk.shared
         for turn in itertools.count():
-            call = _chat(traffic, model, list(talk.messages), talk.tokens)
+            answer = next(answers)
+            call = _chat(traffic, model, list(talk.messages), talk.tokens, answer)
             call.reusable, call.session, call.turn = reusable, identity, turn
             yield [_maybe_cancelled(call, traffic, rng)]
             reusable = talk.tokens
-            talk.answer(traffic.output_tokens, rng, "user")
+            talk.answer(answer, rng, "user")
             talk.say(traffic.turn_tokens, rng)
-            if talk.tokens + traffic.output_tokens > traffic.context_limit:
+            if talk.tokens + traffic.longest_output > traffic.context_limit:
                 break
 
 
 def _agents(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Session:
     """An agent in a code base: a long shared prefix, then tool calls and their results."""
     offered = texts.template.tool_exchange is not None
+    answers = _answers(traffic, texts, name)
     for number in itertools.count():
         talk = _Conversation(traffic, texts, tools=offered)
         identity = f"{name}-{number}"
@@ -131,19 +137,20 @@ def _agents(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Sessio
         talk.tokens += files if code else 0
         reusable = talk.shared + (files if code else 0)
         for turn in itertools.count():
-            call = _chat(traffic, model, list(talk.messages), talk.tokens)
+            answer = next(answers)
+            call = _chat(traffic, model, list(talk.messages), talk.tokens, answer)
             if offered:
                 call.body |= {"tools": TOOLS, "tool_choice": "none"}
             call.reusable, call.session, call.turn = reusable, identity, turn
             call.pause = traffic.tool_seconds if turn else 0.0
             yield [_maybe_cancelled(call, traffic, rng)]
             reusable = talk.tokens
-            talk.answer(traffic.output_tokens, rng, "tool" if offered else "user")
+            talk.answer(answer, rng, "tool" if offered else "user")
             if offered:
                 talk.tool_result(traffic.turn_tokens, rng)
             else:
                 talk.say(traffic.turn_tokens, rng, "code")
-            if talk.tokens + traffic.output_tokens > traffic.context_limit:
+            if talk.tokens + traffic.longest_output > traffic.context_limit:
                 break
 
 
@@ -155,6 +162,7 @@ def _retrieval(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Ses
     room = traffic.input_tokens - template.opening - question
     room -= template.system + system if system else 0
     each = max(room // traffic.documents, texts.shortest)
+    answers = _answers(traffic, texts, name)
     weights = [1 / (rank + 1) ** _ZIPF for rank in range(traffic.knowledge_base)]
     for number in itertools.count():
         rng = texts.rng(name, number)
@@ -166,7 +174,7 @@ def _retrieval(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Ses
             messages.insert(
                 0, {"role": "system", "content": texts.text(system, texts.rng("system"))}
             )
-        call = _chat(traffic, model, messages, traffic.input_tokens)
+        call = _chat(traffic, model, messages, traffic.input_tokens, next(answers))
         call.reusable = template.system + system if system else 0
         call.session, call.turn = f"{name}-{number}", 0
         before = _lookups(traffic, asked, documents)
@@ -214,21 +222,32 @@ def _rerank(traffic: Traffic, texts: TextMaker, model: str, name: str) -> Sessio
         yield [call]
 
 
-def _chat(traffic: Traffic, model: str, messages: list[dict[str, Any]], tokens: int) -> Call:
+def _answers(traffic: Traffic, texts: TextMaker, name: str) -> Iterator[int]:
+    """How long each of a user's answers is. Successive multiples of the golden ratio go through the
+    range evenly, so that a short run has the mean as well."""
+    place = texts.rng(name, "answers").random()
+    for number in itertools.count():
+        share = 2 * ((place + number * _GOLDEN) % 1) - 1
+        yield max(1, round(traffic.output_tokens * (1 + traffic.output_spread * share)))
+
+
+def _chat(
+    traffic: Traffic, model: str, messages: list[dict[str, Any]], tokens: int, answer: int
+) -> Call:
     body: dict[str, Any] = {
         "messages": messages,
-        "max_completion_tokens": traffic.output_tokens,
+        "max_completion_tokens": answer,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     if traffic.ignore_eos:
         body["ignore_eos"] = True
-    return Call("chat", CHAT, model, body, asked_input=tokens, asked_output=traffic.output_tokens)
+    return Call("chat", CHAT, model, body, asked_input=tokens, asked_output=answer)
 
 
 def _maybe_cancelled(call: Call, traffic: Traffic, rng: random.Random) -> Call:
     if traffic.cancelled and rng.random() < traffic.cancelled:
-        call.cancel_after = max(1, traffic.output_tokens // 2)
+        call.cancel_after = max(1, (call.asked_output or 2) // 2)
     return call
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -20,6 +21,10 @@ class Traffic(Model):
     input_tokens: Tokens = 1024
     """The prompt; for chat and agents where a conversation begins."""
     output_tokens: Tokens = 128
+    """An answer, on average."""
+    output_spread: Share = 0.0
+    """Answers differ in length by up to this share, evenly spread: `--random-range-ratio` of vLLM's
+    tool. Equal ones keep requests in step, each round behind the others' prompts."""
     context_limit: Tokens = 20_000
     """A conversation that has grown to this starts over."""
     turn_tokens: Tokens = 200
@@ -49,7 +54,8 @@ class Traffic(Model):
         if max_model_len is None or longest <= max_model_len:
             return self
         output = min(self.output_tokens, max(1, max_model_len // 4))
-        scale = (max_model_len - output) / (longest - self.output_tokens)
+        shorter = self.model_copy(update={"output_tokens": output})
+        scale = (max_model_len - shorter.longest_output) / (longest - self.longest_output)
         scaled = {
             name: max(least, int(getattr(self, name) * scale))
             for name, least in (
@@ -69,11 +75,19 @@ class Traffic(Model):
     def longest(self) -> int:
         """Prompt and answer of the longest request."""
         if self.grows:
-            return max(self.context_limit, self.input_tokens + self.output_tokens)
+            return max(self.context_limit, self.input_tokens + self.longest_output)
         return self.input_tokens + (
-            self.output_tokens if self.kind in ("fixed", "retrieval") else 0
+            self.longest_output if self.kind in ("fixed", "retrieval") else 0
         )
 
+    @property
+    def longest_output(self) -> int:
+        return math.ceil(self.output_tokens * (1 + self.output_spread))
+
+
+# From half of the mean to half more. Real answers have a longer tail, which a run of minutes would catch
+# by chance alone.
+ANSWERS_DIFFER = 0.5
 
 TIERS: dict[str, Traffic] = {
     # Lengths are the tiers' own (DESIGN: small 2k-20k, medium 20k-50k, large 50k and more).
@@ -83,6 +97,7 @@ TIERS: dict[str, Traffic] = {
         input_tokens=2_000,
         turn_tokens=350,
         output_tokens=300,
+        output_spread=ANSWERS_DIFFER,
         context_limit=20_000,
         think_seconds=10.0,
     ),
@@ -91,6 +106,7 @@ TIERS: dict[str, Traffic] = {
         system_tokens=500,
         input_tokens=30_000,
         output_tokens=400,
+        output_spread=ANSWERS_DIFFER,
         documents=10,
         knowledge_base=400,
         think_seconds=20.0,
@@ -101,6 +117,7 @@ TIERS: dict[str, Traffic] = {
         input_tokens=50_000,
         turn_tokens=1_500,
         output_tokens=400,
+        output_spread=ANSWERS_DIFFER,
         context_limit=100_000,
         tool_seconds=2.0,
         cancelled=0.03,

@@ -107,4 +107,4 @@ def token_counter(
 
 def fingerprint(counter: TokenCounter) -> str:
     """Names a tokenizer by what it makes of a few texts (and the format of the cached corpus)."""
-    return f"1:{counter.exact}:" + ",".join(str(counter.count(text)) for text in _PROBES)
+    return f"2:{counter.exact}:" + ",".join(str(counter.count(text)) for text in _PROBES)

@@ -1,0 +1,1 @@
+"""Dashboards as code; the JSON beside the rules is what Grafana is given."""

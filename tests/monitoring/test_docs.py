@@ -1,0 +1,24 @@
+"""The documentation's table has every panel, and only panels that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from freehold.monitoring.dashboards.pages import dashboards
+
+DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
+
+
+def test_every_query_of_every_panel_is_in_the_table_in_order() -> None:
+    rows = [
+        line.split("`")[1]
+        for line in DOCS.read_text().splitlines()
+        if line.startswith("| ") and "`" in line and line.count("|") >= 4
+    ]
+    shown = [
+        query.expression.replace("|", "\\|")
+        for page in dashboards()
+        for panel in page.panels
+        for query in panel.queries
+    ]
+    assert rows[-len(shown) :] == shown
