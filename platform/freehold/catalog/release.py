@@ -25,6 +25,8 @@ class Release:
     """Repository and tag, with `@sha256:...` after it where the digest was looked up."""
     engine_image: Mapping[str, str] = field(default_factory=dict)
     """Python packages that only the engine's image carries, besides `python_packages`."""
+    test_cluster: Mapping[str, str] = field(default_factory=dict)
+    """What `make test-cluster` runs for the cluster's control plane."""
 
     @property
     def vllm(self) -> str:

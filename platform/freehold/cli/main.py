@@ -13,13 +13,17 @@ from freehold.config import FreeholdError
 
 # Command -> its one line in the help. The module of the same name holds a click command `command`.
 COMMANDS = {
+    "init": "Write a stack file: five questions, or production-stack chart values.",
     "plan": "Say what a stack will be, hold, do and cost, before anything is bought.",
-    "predict": "Predict latency for rows of a CSV file.",
+    "preflight": "Check that the AWS account can carry a stack: quotas, reservations, zones.",
+    "render": "Write everything that a stack would create as files; no cloud, no network.",
     "up": "Bring a stack up on this machine.",
     "down": "Stop a stack and leave nothing behind.",
     "status": "Say what runs, and how it is.",
     "smoke": "Try every endpoint of a running stack through its gateway.",
+    "predict": "Predict TTFT and TPOT for every row of a CSV.",
     "gateway": "Run only the gateway, in front of engines that already run.",
+    "rehearse": "Run a stack here with simulated engines, under its own load, beside its plan.",
     "load": "Send a stack its load, measure it, and compare with the plan.",
 }
 

@@ -48,13 +48,18 @@ def pool_cluster(pool: Pool) -> Json:
     }
 
 
-def grpc_cluster(name: str, address: Address, check_seconds: float) -> Json:
-    """One gRPC service, never waited for when it fails its health check."""
+def grpc_cluster(name: str, addresses: list[Address], check_seconds: float) -> Json:
+    """One gRPC service, never waited for when it fails its health check. The first address serves
+    while it is healthy, then the next."""
+    by_priority = [
+        {"priority": priority, "lb_endpoints": [{"endpoint": _endpoint(*address)}]}
+        for priority, address in enumerate(addresses)
+    ]
     return {
         "name": name,
-        **_endpoint_type([address]),
+        **_endpoint_type(addresses),
         "connect_timeout": f"{check_seconds}s",
-        "load_assignment": _assignment(name, [_endpoint(*address)]),
+        "load_assignment": {"cluster_name": name, "endpoints": by_priority},
         "circuit_breakers": unlimited(),
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "health_checks": [

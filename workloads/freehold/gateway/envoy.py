@@ -5,8 +5,8 @@ from __future__ import annotations
 from .access_log import access_log
 from .clusters import plain_cluster, pool_cluster
 from .filters import http_filters, router
-from .model import Address, Gateway
-from .names import Json, typed
+from .model import Address, Certificate, Gateway
+from .names import Json, any_proto, typed
 from .picking import picker_cluster
 from .refusals import local_replies
 from .routes import route_configuration
@@ -14,24 +14,28 @@ from .routes import route_configuration
 _ADMIN = "admin"
 # All that the admin port answers: no configuration dump (it holds the keys), no switches.
 _ADMIN_PATHS = r"/ready|/stats(/prometheus)?(\?.*)?"
+_DRAIN_PATH = r"|/drain_listeners(\?.*)?"
 # The list of served paths is one regular expression of 107 RE2 steps; Envoy's own limit is 100.
 _RUNTIME = {"re2.max_program_size.error_level": 1000}
 
 
 def bootstrap(gateway: Gateway) -> Json:
     """The whole configuration. It holds the keys: write it where only its owner can read it."""
-    listeners = [_listener("door", (gateway.host, gateway.port), _door(gateway))]
+    door = _listener("door", (gateway.host, gateway.port), _door(gateway), gateway.certificate)
+    listeners = [door]
     clusters = [pool_cluster(pool) for pool in gateway.pools]
     if gateway.picker:
-        clusters.append(picker_cluster(gateway.picker))
+        standby = [gateway.picker_standby] if gateway.picker_standby else []
+        clusters.append(picker_cluster(gateway.picker, *standby))
     if gateway.stats:
         listeners.append(_listener("stats", gateway.stats, _stats()))
         clusters.append(plain_cluster(_ADMIN, ("127.0.0.1", gateway.admin_port)))
+    admin_paths = _ADMIN_PATHS + (_DRAIN_PATH if gateway.drainable else "")
     return {
         "node": {"id": "gateway", "cluster": "freehold"},
         "admin": {
             "address": _address(("127.0.0.1", gateway.admin_port)),
-            "allow_paths": [{"safe_regex": {"regex": _ADMIN_PATHS}}],
+            "allow_paths": [{"safe_regex": {"regex": admin_paths}}],
         },
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "static_resources": {"listeners": listeners, "clusters": clusters},
@@ -43,7 +47,7 @@ def _door(gateway: Gateway) -> Json:
         "door",
         route_config=route_configuration(gateway),
         http_filters=http_filters(gateway),
-        local_reply_config=local_replies(gateway.keys, gateway.replicas, gateway.max_body_bytes),
+        local_reply_config=local_replies(gateway),
         access_log=[access_log(gateway.access_log)],
         early_header_mutation_extensions=[_strip_internal_headers()],
         # Paths are matched as sent (exact ones only), so there is nothing to normalise.
@@ -82,11 +86,29 @@ def _strip_internal_headers() -> Json:
     )
 
 
-def _listener(name: str, address: Address, connection_manager: Json) -> Json:
+def _listener(
+    name: str,
+    address: Address,
+    connection_manager: Json,
+    certificate: Certificate | None = None,
+) -> Json:
+    chain: Json = {"filters": [connection_manager]}
+    if certificate:
+        chain["transport_socket"] = _tls(certificate)
+    return {"name": name, "address": _address(address), "filter_chains": [chain]}
+
+
+def _tls(certificate: Certificate) -> Json:
+    pair = {
+        "certificate_chain": {"filename": certificate.chain},
+        "private_key": {"filename": certificate.key},
+    }
     return {
-        "name": name,
-        "address": _address(address),
-        "filter_chains": [{"filters": [connection_manager]}],
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": any_proto(
+            "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            common_tls_context={"tls_certificates": [pair], "alpn_protocols": ["h2", "http/1.1"]},
+        ),
     }
 
 

@@ -49,6 +49,8 @@ class Pool:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names clients may put in `model`, each with the served name it stands for."""
     discovery: Dns | None = None
+    start_seconds: int | None = None
+    """With no worker at all, what Retry-After says: how long a first one takes to answer."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,6 +70,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """Files in PEM, read when Envoy starts."""
+
+    chain: str
+    key: str
+
+
+@dataclass(frozen=True)
 class Gateway:
     """One door. `port` is the only one that clients reach; the rest listen on loopback."""
 
@@ -80,9 +90,16 @@ class Gateway:
     """Where the endpoint picker listens (gRPC); None leaves the choice of worker to Envoy."""
     picker_http: Address | None = None
     """Its health and metrics; the next port after `picker` unless given."""
+    picker_standby: Address | None = None
+    """A second picker, asked while the first fails its health checks. One at a time: each learns what
+    the workers hold from the requests that it places."""
     stats: Address | None = None
     """A second listener with nothing but `/ready` and `/stats/prometheus` (for a cluster, where
     Prometheus and probes come from outside the pod and the admin port stays on loopback)."""
+    certificate: Certificate | None = None
+    """The door speaks TLS with it; plain HTTP when None."""
+    drainable: bool = False
+    """The admin port takes `/drain_listeners`, for a pod that is told to stop."""
     replicas: int = 1
     """Gateways that share the load: each enforces its share of a tenant's limit."""
     max_body_bytes: int = 32 * 2**20

@@ -39,5 +39,5 @@ def endpoint_picker() -> Json:
     )
 
 
-def picker_cluster(address: Address) -> Json:
-    return grpc_cluster(CLUSTER, address, _CHECK_SECONDS)
+def picker_cluster(*addresses: Address) -> Json:
+    return grpc_cluster(CLUSTER, list(addresses), _CHECK_SECONDS)

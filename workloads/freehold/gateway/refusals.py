@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from .model import ApiKey
-from .names import RBAC, TENANT, Json, metadata_is, typed
+from .model import ApiKey, Gateway, Pool
+from .names import BODY, MODEL, RBAC, TENANT, Json, metadata_is, typed
 
 # Seconds after which a client that met a full queue may try again: engines free a place with each
 # request they end, so soon.
@@ -48,11 +48,12 @@ UNAVAILABLE = error(
 )
 
 
-def local_replies(keys: tuple[ApiKey, ...], replicas: int, max_body_bytes: int) -> Json:
+def local_replies(gateway: Gateway) -> Json:
     """What Envoy's own filters refuse, put in OpenAI's words. The first mapper that fits counts.
 
     The refusals of the routes pass through here too, so no mapper may match a status of theirs."""
-    limited = [key for key in keys if key.requests_per_minute is not None]
+    limited = [key for key in gateway.keys if key.requests_per_minute is not None]
+    max_body_bytes, replicas = gateway.max_body_bytes, gateway.replicas
     return {
         "mappers": [
             _mapper(
@@ -90,9 +91,23 @@ def local_replies(keys: tuple[ApiKey, ...], replicas: int, max_body_bytes: int) 
                 {"response_flag_filter": {"flags": ["DPE"]}},
                 error("This is not well-formed HTTP.", "bad_request"),
             ),
+            *(_without_workers(pool) for pool in gateway.pools if pool.start_seconds is not None),
             _mapper(_status(500, "GE"), UNAVAILABLE, status=503),
         ]
     }
+
+
+def _without_workers(pool: Pool) -> Json:
+    """The pool is at zero: Envoy knows of no host ("UH")."""
+    nobody = {"response_flag_filter": {"flags": ["UH"]}}
+    asked = {
+        "metadata_filter": {
+            "matcher": metadata_is(BODY, MODEL, pool.names),
+            "match_if_key_not_found": False,
+        }
+    }
+    headers = {"retry-after": str(pool.start_seconds)}
+    return _mapper(_both(nobody, asked), UNAVAILABLE, status=503, headers=headers)
 
 
 # An engine's own 503 (its queue is full), after the retry: the same object as Envoy's, and when to try
@@ -102,6 +117,7 @@ function envoy_on_response(handle)
   if handle:headers():get(":status") ~= "503" then return end
   handle:body(true):setBytes([[{json.dumps(UNAVAILABLE)}]])
   handle:headers():replace("content-type", "application/json")
+  if handle:headers():get("retry-after") then return end
   handle:headers():replace("retry-after", "{BUSY_RETRY_SECONDS}")
 end
 """

@@ -1,0 +1,99 @@
+"""The Pulumi program: a stack file, its plan, and what the plan becomes on its target."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from freehold.config import FreeholdError, load_stack
+from freehold.config.target import EksTarget, ExistingCluster
+from freehold.planning.plan import Plan, make_plan
+from freehold.planning.to_json import plan_to_json
+
+if TYPE_CHECKING:
+    from freehold.cluster.targets import Target
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    stack = pulumi.get_stack()
+    plan = make_plan(stack, load_stack(stack, ROOT))
+    for warning in plan.warnings:
+        pulumi.log.warn(warning)
+    if isinstance(plan.target, EksTarget):
+        _on_eks(plan, plan.target)
+    elif isinstance(plan.target, ExistingCluster):
+        _on_existing(plan, plan.target)
+    else:
+        _on_this_machine(plan)
+    described = plan_to_json(plan)
+    pulumi.export("plan", described["pools"])
+    pulumi.export("cost", described["cost"])
+
+
+def _on_eks(plan: Plan, settings: EksTarget) -> None:
+    from freehold.cluster.compose import EksPlatform
+    from freehold.cluster.refusals import refuse
+    from freehold.monitoring.dcgm import chart_values
+    from freehold.serving.images import engine_tag
+
+    config = pulumi.Config("freehold")
+    token = config.get_secret("hubToken")
+    rendering = bool(config.get_bool("rendering"))  # only `freehold render` sets it
+    now = datetime.datetime.now(datetime.UTC)
+    refuse(plan, settings, hub_token=token is not None, now=now, rendering=rendering)
+    metrics, tag = chart_values(), engine_tag(plan.release)
+    made = EksPlatform(
+        plan, settings, engine_tag=tag, hub_token=token, gpu_metrics=metrics
+    ).platform
+    pulumi.export("clusterName", made.target.cluster.cluster_name)
+    pulumi.export("kubeconfig", made.kubeconfig)
+    _serve(plan, made.target)
+
+
+def _on_existing(plan: Plan, settings: ExistingCluster) -> None:
+    from freehold.cluster.existing_target import ExistingPlatform
+
+    kubeconfig = pulumi.Config("freehold").get_secret("kubeconfig")
+    target = ExistingPlatform(plan.stack, settings, plan.gateway, kubeconfig).target
+    pulumi.export("clusterName", settings.context)
+    _serve(plan, target)
+
+
+def _serve(plan: Plan, target: Target) -> None:
+    from freehold.monitoring.component import Monitoring, MonitoringArgs
+    from freehold.serving.compose import deploy
+    from freehold.serving.generated_secret import GeneratedSecret
+
+    served = deploy(plan, target)
+    for warning in served.warnings:
+        pulumi.log.warn(warning)
+    pulumi.export("baseUrl", served.base_url)
+    pulumi.export("apiKeys", dict(served.keys))
+    if plan.observability.prometheus is None:
+        return
+    names, child = served.names, pulumi.ResourceOptions(parent=served.serving)
+    password = pulumi.Output.secret(GeneratedSecret("grafana-password", opts=child).value)
+    args = MonitoringArgs(plan, target, names.monitoring, names.models, names.gateway, password)
+    Monitoring(args)
+    pulumi.export("dashboardsUrl", f"http://kube-prometheus-stack-grafana.{names.monitoring}.svc")
+    pulumi.export("dashboardsPassword", password)
+
+
+def _on_this_machine(plan: Plan) -> None:
+    from freehold.cluster.laptop import LaptopStack
+
+    LaptopStack(plan.stack, ROOT, plan_to_json(plan))
+    pulumi.export("baseUrl", f"http://{plan.gateway.host}:{plan.gateway.port}/v1")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FreeholdError as error:
+        # Pulumi prints it as the program's one error, without a traceback.
+        raise pulumi.RunError(str(error)) from None
