@@ -11,7 +11,7 @@ STACK ?= local
 UV := .freehold/tools/uv/bin/uv
 INSTALL = VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --no-deps --require-hashes
 
-.PHONY: help up down status smoke test test-e2e lint format lock env env-cpu env-dev clean
+.PHONY: help up down status smoke load docs test test-long test-e2e test-cluster lint format lock env env-cpu env-dev clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,11 +28,23 @@ status: env ## What runs, and how it is
 smoke: env ## Try every endpoint through the gateway
 	@.venv/bin/freehold smoke $(STACK)
 
+load: env ## The stack's load test against what runs here, ending in a report
+	@.venv/bin/freehold load $(STACK) --duration 60 --out .freehold/load
+
+docs: env-dev ## The documentation as a site, in .freehold/site; every link checked
+	.venv/bin/mkdocs build --strict --quiet
+
 test: env-dev lint ## Lint, types, unit tests, the gateway before stub engines (no vLLM)
-	.venv/bin/pytest -q -n 2 --dist loadscope -m "not vllm and not e2e and not cluster"
+	.venv/bin/pytest -q -n 2 --dist worksteal -m "not long and not vllm and not e2e and not cluster"
+
+test-long: env-dev ## Recorded programs, rules, load tests, simulated engines, docs (no vLLM)
+	.venv/bin/pytest -q -n 2 --dist loadscope -m "long and not vllm and not e2e and not cluster"
 
 test-e2e: env-cpu env-dev ## The real stack: vLLM, LMCache, Redis, Envoy, Prometheus
 	.venv/bin/pytest -v -m "vllm or e2e" --timeout 900
+
+test-cluster: env-dev ## Every stack on a real Kubernetes control plane (Go builds it once, ten minutes)
+	FREEHOLD_TEST_CLUSTER=1 .venv/bin/pytest -v tests/kubernetes
 
 lint: env-dev ## Format, lint, types
 	.venv/bin/ruff format --check

@@ -125,6 +125,7 @@ def test_it_stands_before_engines_under_their_own_names(start: Start, checkout: 
             *("--port", str(door), "--api-key", "env:KEY"),
             KEY=KEY,
         )
+        until(lambda: "Ctrl-C stops it" in process.output)
         until(lambda: answers(door))
         for model in ("chat", "gpt-4o", "Qwen/Qwen2.5-7B-Instruct"):
             for number in range(4):

@@ -201,7 +201,7 @@ def only_the_top_level_model_counts_wherever_it_stands(door: Door) -> None:
     for body in (
         f'{{"messages": {tricky}, "max_tokens": 4, "model": {name}}}',
         f'{{"messages": {nested}, "max_tokens": 4, "model": {name}}}',
-        f'{{"metadata": {{"model": "nobody"}}, "messages": {tricky}, "model": {name}}}',
+        f'{{"metadata": {{"model": "nobody"}}, "messages": {tricky}, "max_tokens": 4, "model": {name}}}',
         f'{{"mo\\u0064el": {name}, "messages": {tricky}, "max_tokens": 4}}',
         f'{{"user": {padding}, "messages": {tricky}, "max_tokens": 4, "model": {name}}}',
     ):

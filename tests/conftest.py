@@ -1,0 +1,22 @@
+"""Which tests are quick and which run whole programs: `make test` leaves the second to `make test-long`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+# Recorded Pulumi programs of every stack, rule tests by promtool, load tests against a small server,
+# simulated engines, the documentation: minutes together.
+LONG = {
+    *("cluster", "docs", "fork", "kubernetes", "load", "monitoring", "policy", "program"),
+    *("recording", "serving", "simulator"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in LONG:
+            item.add_marker("long")
