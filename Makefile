@@ -11,7 +11,7 @@ STACK ?= local
 UV := .freehold/tools/uv/bin/uv
 INSTALL = VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --no-deps --require-hashes
 
-.PHONY: help up down status smoke load docs test test-long test-e2e test-cluster lint format lock env env-cpu env-dev clean
+.PHONY: help up down status smoke load docs test test-long test-e2e test-long-e2e test-cluster lint format lock env env-cpu env-dev clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ test-long: env-dev ## Recorded programs, rules, load tests, simulated engines, d
 	.venv/bin/pytest -q -n 2 --dist loadscope -m "long and not vllm and not e2e and not cluster"
 
 test-e2e: env-cpu env-dev ## The real stack: vLLM, LMCache, Redis, Envoy, Prometheus
-	.venv/bin/pytest -v -m "vllm or e2e" --timeout 900
+	.venv/bin/pytest -v -m "(vllm or e2e) and not long" --timeout 900
+
+test-long-e2e: env-cpu env-dev ## Faults under rehearsal, a fork's own tests, our load test beside vLLM's (quiet machine)
+	.venv/bin/pytest -v -m "(vllm or e2e) and long" --timeout 900
 
 test-cluster: env-dev ## Every stack on a real Kubernetes control plane (Go builds it once, ten minutes)
 	FREEHOLD_TEST_CLUSTER=1 .venv/bin/pytest -v tests/kubernetes

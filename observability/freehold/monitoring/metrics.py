@@ -141,8 +141,8 @@ def _lmcache() -> list[Metric]:
         one("counter", "lookup_requested_tokens_total", looked_up, "model_name", "cache_salt"),
         one("counter", "lookup_hit_l1_tokens_total", looked_up, "model_name", "cache_salt"),
         one("counter", "lookup_hit_l2_tokens_total", looked_up, "model_name", "cache_salt"),
-        one("counter", "l2_store_submitted_objects_chunks_total", stored, "cache_salt"),
-        one("counter", "l2_store_completed_objects_chunks_total", stored, "cache_salt"),
+        one("counter", "l2_store_submitted_objects_chunks_total", stored),
+        one("counter", "l2_store_completed_objects_chunks_total", stored),
         one("counter", "l1_evicted_chunks_total", "host memory was full", "cache_salt"),
     ]
 
