@@ -32,7 +32,7 @@ load: env ## The stack's load test against what runs here, ending in a report
 	@.venv/bin/freehold load $(STACK) --duration 60 --out .freehold/load
 
 docs: env-dev ## The documentation as a site, in .freehold/site; every link checked
-	.venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 
 test: env-dev lint ## Lint, types, unit tests, the gateway before stub engines (no vLLM)
 	.venv/bin/pytest -q -n 2 --dist worksteal -m "not long and not vllm and not e2e and not cluster"

@@ -148,6 +148,21 @@ def test_a_slow_engine_is_slow(start: Start) -> None:
     assert seconds() > 3 * usual
 
 
+def test_a_taken_kv_cache_makes_requests_wait_until_it_is_given_back(start: Start) -> None:
+    server = start(faults=True)
+    server.post("/simulator/faults", json={"kv_taken": 1.0})
+    assert server.metric("vllm:kv_cache_usage_perc") == 1
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(server.chat("x").status_code))
+    asking.start()
+    asking.join(0.3)
+    assert not answers
+    with httpx.Client(base_url=server.base_url) as other:
+        other.post("/simulator/faults", json={"kv_taken": 0.0})
+    asking.join(10)
+    assert answers == [200]
+
+
 def test_errors_come_at_their_rate(start: Start) -> None:
     server = start(faults=True, seed=3)
     server.post("/simulator/faults", json={"error_rate": 0.5})

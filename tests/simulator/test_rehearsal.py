@@ -103,7 +103,8 @@ def test_requests_are_told_by_what_went_on_while_they_were_in_flight(tmp_path: P
     ]
     assert rows[0][3] == "500" and rows[1][3] == "-"
     alerts = [Firing("Early", offset, offset + 5), Firing("PoolDown", offset + 13, offset + 22)]
-    shown = alerts_table([*alerts, Firing("Slow", offset + 15)], episodes, 20)
+    shown = alerts_table([*alerts, Firing("Slow", offset + 15)], episodes)
+    assert shown is not None and alerts_table(alerts[:1], episodes) is None
     assert [list(column.cells) for column in shown.columns] == [
         ["PoolDown", "Slow"],
         ["3", "5"],

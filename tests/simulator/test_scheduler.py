@@ -129,6 +129,22 @@ def test_the_least_recently_used_blocks_go_first_and_a_prompt_s_end_before_its_b
     assert not pool.take(2)
 
 
+def test_withheld_memory_takes_cached_blocks_and_those_that_are_given_back() -> None:
+    pool = BlockPool(10)
+    assert pool.take(6)
+    cached = [1, 2, 3]
+    assert all(pool.publish(block) for block in cached)
+    pool.release(cached, 0)  # three idle, three in use, four free
+    pool.reserve(6)
+    assert pool.available == 1 and pool.match(cached) == 1
+    assert not pool.take(2) and pool.take(1) and pool.usage == 1
+    pool.reserve(9)
+    pool.release([], 4)
+    assert pool.available == 1 and pool.usage == pytest.approx(0.9)
+    pool.reserve(0)
+    assert pool.available == 10 and pool.usage == 0
+
+
 def test_memory_that_runs_out_preempts_the_latest_and_it_is_computed_again() -> None:
     scheduler = Scheduler(Limits(blocks=8, max_model_len=128))
     first, second = ask(words(40), tokens=60), ask(words(40, seed=3), tokens=60)

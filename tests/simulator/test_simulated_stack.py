@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from freehold.cli import up as up_module
 from freehold.cli.up import command as up
 from freehold.config import load_stack
 from freehold.config.errors import FreeholdError
@@ -113,6 +114,37 @@ def test_a_stack_for_a_cluster_is_not_brought_up_here_with_real_engines() -> Non
     done = CliRunner().invoke(up, ["small"])
     assert isinstance(done.exception, FreeholdError)
     assert "--engine simulated" in str(done.exception)
+
+
+def test_a_local_stack_may_say_that_its_engines_are_simulated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (ROOT / "Pulumi.local.yaml").read_text()
+    (tmp_path / "Pulumi.local.yaml").write_text(text.replace("engine: vllm", "engine: simulated"))
+    monkeypatch.chdir(tmp_path)
+    started: list[str] = []
+    for name in ("bring_up", "bring_up_simulated"):
+        monkeypatch.setattr(up_module, name, lambda *_, name=name: started.append(name) or {})
+    monkeypatch.setattr(up_module, "_tell", lambda *_: None)
+    for engine in ((), ("--engine", "vllm")):
+        CliRunner().invoke(up, ["local", "--no-smoke", *engine], catch_exceptions=False)
+    assert started == ["bring_up_simulated", "bring_up"]
+
+
+def test_a_restart_takes_the_divided_time_of_loading(tmp_path: Path) -> None:
+    plan = plan_of("small")
+    home = StackHome.of(tmp_path, "small")
+    home.prepare()
+    plain, divided = (
+        {s.name: s for s in compose_simulated(plan, TOOLS, home, by)}["chat-0"].files
+        for by in (1.0, 20.0)
+    )
+    chat = plan.pools[0]
+    assert chat.sizing
+    start = chat.sizing.startup
+    (scenario,) = divided.values()
+    assert json.loads(scenario)["start_seconds"] == (start.weights + start.warm_up) / 20
+    assert "start_seconds" not in json.loads(next(iter(plain.values())))
 
 
 def test_the_scheduler_reproduces_measured_rows() -> None:

@@ -202,7 +202,10 @@ def _rehearse(
         click.echo(f"  {word}")
     if watch:
         watch.quiet_within(_SECONDS_TO_RESOLVE)
-        _console().print(alerts_table(watch.stop(), episodes, _DIVISOR))
+        fired = alerts_table(watch.stop(), episodes)
+        click.echo(f"\nalerts, with windows divided by {_DIVISOR:g}; seconds after the first fault")
+        _console().print(fired or "none fired")
+    click.echo("\nwhat happened to requests")
     _console().print(what_happened(records, episodes))
     return analyses
 

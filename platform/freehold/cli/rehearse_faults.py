@@ -136,7 +136,7 @@ def what_happened(records: Path, episodes: Sequence[Episode]) -> Table:
     """Requests before, during and after the faults: a request in flight at a fault is of its time."""
     recording = read_recording(records)
     requests = main_requests(recording.requests)
-    table = Table(title="what happened to requests", title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for heading in ("requests", "failed", "median TTFT, ms", "median TPOT, ms"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -161,12 +161,13 @@ def _parts(
     yield "after", [r for r in requests if r.started > last]
 
 
-def alerts_table(alerts: Sequence[Firing], episodes: Sequence[Episode], divisor: float) -> Table:
-    """Which alerts fired, seconds after the first fault; not those that were over by then."""
+def alerts_table(alerts: Sequence[Firing], episodes: Sequence[Episode]) -> Table | None:
+    """When which alerts fired, in seconds after the first fault; None when none did since then."""
     began = min(episode.began for episode in episodes)
     of_them = [alert for alert in alerts if alert.ended is None or alert.ended > began]
-    title = f"alerts, with windows divided by {divisor:g}; seconds after the first fault"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    if not of_them:
+        return None
+    table = Table(box=None, pad_edge=False)
     for heading in ("alert", "fired", "resolved"):
         table.add_column(heading, justify="left" if heading == "alert" else "right", no_wrap=True)
     for alert in of_them:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from freehold.cli.predict import command
 from freehold.config import FreeholdError
 
+ROOT = Path(__file__).parents[3]
 HEADER = "system,model,precision,isl,osl,concurrency,tp,pp,attention_dp,moe_ep"
 KNOWN = "h200_sxm,meta-llama/Llama-3.1-70B,fp8,1024,1024,16,2,1,1,1"
 UNKNOWN = "h200_sxm,nobody/Nothing-1B,fp8,1024,1024,16,2,1,1,1"
@@ -80,3 +82,49 @@ def test_an_old_result_stays_when_the_new_one_fails(tmp_path: Path) -> None:
     out.write_text("old")
     refused(write(tmp_path, HEADER, KNOWN.replace("16,2", "-1,2")), out)
     assert out.read_text() == "old"
+
+
+def test_a_load_test_s_report_adjusts_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stages = [
+        {
+            "completed": 20,
+            "mean_concurrency": concurrency,
+            "total_input_tokens": 20 * 24_000,
+            "total_output_tokens": 20 * 500,
+            "median_ttft_ms": ttft,
+            "median_tpot_ms": tpot,
+        }
+        for concurrency, ttft, tpot in ((6.0, 3700.0, 72.0),)
+    ]
+    report = {
+        **{"label": "medium", "model_id": "chat", "valid": True, "stages": stages},
+        **{"server": {"cache_hit_share": 0.6}, "generator": {}, "median_ttft_ms": 3000.0},
+        "verdict": {},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    monkeypatch.chdir(ROOT)
+    arguments = ["--calibrate", str(tmp_path / "report.json")]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert "before" in done.output and "factors: step " in done.output
+    written = json.loads((tmp_path / "calibration.json").read_text())
+    assert written["deployment"].startswith("llama-3.3-70b")
+    for figure in ("ttft", "tpot"):
+        assert written["median_error_after"][figure] < written["median_error_before"][figure]
+    (tmp_path / "report.json").write_text(json.dumps({**report, "label": "local"}))
+    with pytest.raises(FreeholdError, match="has none"):
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--calibrate REPORT"),
+        (["--csv", "a", "--calibrate", "b"], "--calibrate REPORT"),
+        (["--csv", "a"], "--out FILE"),
+    ],
+)
+def test_one_thing_at_a_time(arguments: list[str], message: str) -> None:
+    with pytest.raises(FreeholdError, match=message):
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
