@@ -11,7 +11,7 @@ STACK ?= local
 UV := .freehold/tools/uv/bin/uv
 INSTALL = VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --no-deps --require-hashes
 
-.PHONY: help up down status smoke load docs test test-long test-e2e test-long-e2e test-cluster lint format lock env env-cpu env-dev clean
+.PHONY: help up down status smoke load demo docs test test-long test-e2e test-long-e2e test-cluster lint format lock env env-cpu env-dev clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ smoke: env ## Try every endpoint through the gateway
 
 load: env ## The stack's load test against what runs here, ending in a report
 	@.venv/bin/freehold load $(STACK) --duration 60 --out .freehold/load
+
+demo: env ## Two minutes: a plan, a refusal, a rehearsal in which a worker dies, its report
+	@.venv/bin/python loadtests/demo.py
 
 docs: env-dev ## The documentation as a site, in .freehold/site; every link checked
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

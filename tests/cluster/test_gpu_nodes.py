@@ -54,12 +54,17 @@ def as_reviewed(case: str) -> list[dict[str, Any]]:
         if "userData" in inputs:
             inputs["userData"] = base64.b64decode(inputs["userData"]).decode().splitlines()
         found.append({"type": resource.type, "name": resource.name, "inputs": inputs})
-    return found
+    return in_order(found)
+
+
+def in_order(resources: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By node group: programs register in the order in which their outputs become known."""
+    return sorted(resources, key=lambda resource: (resource["name"], resource["type"]))
 
 
 @pytest.mark.parametrize("case", [*CASES, *PRESETS])
 def test_node_groups_are_the_reviewed_ones(case: str) -> None:
-    assert as_reviewed(case) == json.loads((GOLDEN / f"{case}.json").read_text())
+    assert as_reviewed(case) == in_order(json.loads((GOLDEN / f"{case}.json").read_text()))
 
 
 def node_group(case: str) -> dict[str, Any]:
