@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ports import free_ports
 
 from freehold.config import FreeholdError
 from freehold.gateway import envoy, launch
@@ -282,14 +282,6 @@ def drain(script: Path, gateway: Gateway, linger: int, most: int) -> None:
     subprocess.run(
         ["bash", script, str(gateway.admin_port), str(linger), str(most)], check=True, timeout=40
     )
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_for(url: str) -> None:

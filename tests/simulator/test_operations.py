@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,17 +17,12 @@ from typing import Any
 
 import httpx
 import pytest
+from ports import free_ports
 
 from freehold.simulator import shared_tier
 from freehold.simulator.settings import ENVIRONMENT
 
 from .conftest import Fleet, Start
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
 
 
 def until(what: Any, seconds: float = 10.0) -> Any:
@@ -84,7 +78,7 @@ def test_sleep_is_not_offered_outside_of_development(start: Start) -> None:
 def test_sigterm_lets_running_answers_end_within_the_timeout(
     tmp_path: Path, timeout: str, reason: str
 ) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     scenario = tmp_path / "scenario.json"
     scenario.write_text('{"timing": {"step_seconds": 0.02}}')
     arguments = ("--model", "m", "--port", str(port), "--shutdown-timeout", timeout)
@@ -191,7 +185,7 @@ def test_a_crash_ends_connections_and_the_port(start: Start) -> None:
 
 
 def test_a_crash_ends_the_process_of_a_replica_that_has_one(tmp_path: Path) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     scenario = tmp_path / "scenario.json"
     scenario.write_text('{"faults": true}')
     with process(
@@ -240,7 +234,7 @@ def transfer(port: int) -> tuple[str, str]:
 
 
 def test_a_worker_takes_from_the_tier_what_another_has_computed(fleet: Fleet) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     tier = Tier(fleet, port)
     # Slow enough to be seen: a megabyte a token over 10 GB/s are 0.1 ms a token.
     speed = {"bytes_per_token": 1e6, "gigabytes_per_second": 10.0, "latency_seconds": 0.0}
@@ -275,7 +269,7 @@ def test_a_worker_takes_from_the_tier_what_another_has_computed(fleet: Fleet) ->
 
 
 def test_a_dead_tier_costs_a_miss_and_no_request(fleet: Fleet) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     tier = Tier(fleet, port)
     worker = fleet.start(*transfer(port))
     client = worker.replica.tier
@@ -314,7 +308,7 @@ def test_the_tier_forgets_what_was_not_used_for_longest() -> None:
 
 
 def test_the_tier_s_process_says_that_it_is_healthy() -> None:
-    port, http = free_port(), free_port()
+    port, http = free_ports(2)
     with process(
         "freehold.simulator.shared_tier", "--port", str(port), "--http-port", str(http)
     ) as tier:
@@ -329,7 +323,7 @@ def test_the_tier_s_process_says_that_it_is_healthy() -> None:
 
 
 def test_a_fleet_is_many_replicas_that_fail_one_by_one(tmp_path: Path) -> None:
-    ports = [free_port() for _ in range(3)]
+    ports = free_ports(3)
     scenario = tmp_path / "scenario.json"
     scenario.write_text('{"faults": true}')
     config = tmp_path / "fleet.json"
