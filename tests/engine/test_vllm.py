@@ -120,7 +120,7 @@ def test_the_facts_are_the_installed_vllms(pinned: Pinned) -> None:
 
 
 def test_the_list_of_flags_is_the_installed_vllms(pinned: Pinned) -> None:
-    assert vllm_flags.installed() == vllm_flags.flags(), (
+    assert vllm_flags.installed() == vllm_flags.arguments(), (
         "run: .venv/bin/python -m freehold.engine.vllm_flags"
     )
 

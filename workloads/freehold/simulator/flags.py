@@ -6,10 +6,10 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-_FLAGS = Path(__file__).with_name("vllm_flags.json")
+from freehold.engine.vllm_flags import arguments
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)")
 
 
@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s MODEL [options of vLLM's API server]",  # all 320 of them are no help
         formatter_class=_Compact,
     )
-    for flag in json.loads(_FLAGS.read_text(encoding="utf-8")):
+    for flag in arguments():
         _add(parser, flag)
     return parser
 

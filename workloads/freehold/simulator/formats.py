@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Call:
     """The request asked for this very function (then the reason to finish stays `stop`)."""
 
 
-class Format:
+class Format(ABC):
     """One answer in one API. `before` and `after` enclose a token's text in an event of the stream."""
 
     before: bytes
@@ -45,21 +46,21 @@ class Format:
         options = body.get("stream_options") or {}
         self._include_usage = force_usage or bool(options.get("include_usage"))
 
+    @abstractmethod
     def opening(self, request: Request) -> bytes:
         """Events before the first token's."""
-        raise NotImplementedError
 
     def delta(self, piece: str, plain: bool) -> bytes:
         """The event of some tokens' text; `plain` text needs no escaping."""
         text = piece.encode() if plain else orjson.dumps(piece)[1:-1]
         return self.before + text + self.after
 
+    @abstractmethod
     def closing(self, request: Request, piece: str) -> bytes:
         """The last token's event and all that follow."""
-        raise NotImplementedError
 
-    def whole(self, request: Request) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def whole(self, request: Request) -> Json: ...
 
     def _usage(self, request: Request) -> Json:
         prompt, output = request.prompt, request.output

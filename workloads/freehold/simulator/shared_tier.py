@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import signal
 import struct
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from time import monotonic
@@ -95,7 +96,7 @@ async def serve(store: Store, host: str, port: int) -> asyncio.Server:
     return await asyncio.start_server(connection, host, port)
 
 
-class Tier:
+class Tier(ABC):
     """What a replica asks of the KV cache behind its own."""
 
     source = "external_unspecified"
@@ -105,22 +106,22 @@ class Tier:
         self._tier = settings
         self._busy_until = 0.0
 
-    def start(self) -> None:
+    def start(self) -> None:  # noqa: B027, a tier in the same process has nothing to connect
         pass
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027
         pass
 
     @property
     def connected(self) -> bool:
         return True
 
+    @abstractmethod
     async def found(self, chain: Sequence[int]) -> int:
         """How many tokens of a prompt it has, from the first on."""
-        raise NotImplementedError
 
-    def store(self, chain: Sequence[int]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def store(self, chain: Sequence[int]) -> None: ...
 
     def seconds(self, tokens: int) -> float:
         """How long from now so many tokens take to arrive: one transfer goes after the other."""

@@ -1,9 +1,9 @@
-"""What the simulated engine knows of the pinned vLLM: its flags and its metrics, read from vLLM itself.
+"""The metrics that the simulated engine exports: the pinned vLLM's, read from vLLM itself.
 
     python -m freehold.simulator.snapshot [--check]
 
-Needs vLLM installed and writes `vllm_flags.json` and `vllm_metrics.json` beside this file; the
-simulator itself reads only those. `--check` writes nothing and exits 1 when they are out of date.
+Needs vLLM installed and writes `vllm_metrics.json` beside this file; the simulator itself reads only
+that. `--check` writes nothing and exits 1 when it is out of date.
 Run it after a change of vLLM's version in the release.
 """
 
@@ -16,12 +16,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-FLAGS, METRICS = HERE / "vllm_flags.json", HERE / "vllm_metrics.json"
+METRICS = Path(__file__).with_name("vllm_metrics.json")
 
 # Enough of a model for vLLM to make its configuration from; no weights are read.
 _MODEL = {
@@ -40,69 +38,18 @@ _MODEL = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--check", action="store_true", help="only say whether they are current")
+    parser.add_argument("--check", action="store_true", help="only say whether it is current")
     options = parser.parse_args()
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
-    outdated = []
-    for path, read in ((FLAGS, vllm_flags), (METRICS, vllm_metrics)):
-        text = _one_a_line(read())
-        if not path.exists() or path.read_text() != text:
-            outdated.append(path.name)
-        if not options.check:
-            path.write_text(text)
-    if options.check and outdated:
-        sys.exit(f"out of date: {', '.join(outdated)}")
+    text = _one_a_line(vllm_metrics())
+    if not options.check:
+        METRICS.write_text(text)
+    elif not METRICS.exists() or METRICS.read_text() != text:
+        sys.exit(f"out of date: {METRICS.name}")
 
 
 def _one_a_line(entries: list[dict[str, Any]]) -> str:
     return "[\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n]\n"
-
-
-def vllm_flags() -> list[dict[str, Any]]:
-    """Every option of the API server's parser: its names, how many values it takes, of what kind."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    parser = make_arg_parser(FlexibleArgumentParser())
-    return [_flag(action) for action in parser._actions if action.dest != "help"]
-
-
-def _flag(action: argparse.Action) -> dict[str, Any]:
-    flag: dict[str, Any] = {"names": list(action.option_strings) or [action.dest]}
-    if isinstance(action, argparse.BooleanOptionalAction):
-        return {**flag, "values": "switch"}
-    flag["values"] = {0: "none", None: "one"}.get(action.nargs, action.nargs)  # type: ignore[arg-type]
-    if flag["values"] == "none":
-        return flag
-    kind = _kind(action.type)
-    if kind != "text":
-        flag["kind"] = kind
-    if action.choices:
-        flag["choices"] = list(action.choices)
-    return flag
-
-
-def _kind(convert: Any) -> str:
-    """Of what kind an option's values are, found by trying: vLLM's converters have no names."""
-    if convert in (None, str):
-        return "text"
-    for kind, sample, expected in (
-        ("json", "{}", dict),
-        ("size", "4k", int),
-        ("int", "7", int),
-        ("float", "0.5", float),
-        ("text", "anything", str),
-    ):
-        if isinstance(_tried(convert, sample), expected):
-            return kind
-    return "json"
-
-
-def _tried(convert: Callable[[str], Any], sample: str) -> Any:
-    try:
-        return convert(sample)
-    except Exception:  # any error means: not of this kind
-        return None
 
 
 def vllm_metrics() -> list[dict[str, Any]]:
