@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pulumi
 
 from freehold.config import FreeholdError, load_stack
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.target import EksTarget, ExistingCluster
 from freehold.planning.plan import Plan, make_plan
 from freehold.planning.to_json import plan_to_json
-
-if TYPE_CHECKING:
-    from freehold.cluster.targets import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +25,8 @@ def main() -> None:
         _on_eks(plan, plan.target)
     elif isinstance(plan.target, ExistingCluster):
         _on_existing(plan, plan.target)
+    elif isinstance(plan.target, BedrockTarget):
+        _on_bedrock(plan, plan.target)
     else:
         _on_this_machine(plan)
     described = plan_to_json(plan)
@@ -38,7 +37,8 @@ def main() -> None:
 def _on_eks(plan: Plan, settings: EksTarget) -> None:
     from freehold.cluster.compose import EksPlatform
     from freehold.cluster.refusals import refuse
-    from freehold.monitoring.dcgm import chart_values
+    from freehold.monitoring.dcgm import counters_csv
+    from freehold.program.serve import serve
     from freehold.serving.images import engine_tag
 
     config = pulumi.Config("freehold")
@@ -46,42 +46,37 @@ def _on_eks(plan: Plan, settings: EksTarget) -> None:
     rendering = bool(config.get_bool("rendering"))  # only `freehold render` sets it
     now = datetime.datetime.now(datetime.UTC)
     refuse(plan, settings, hub_token=token is not None, now=now, rendering=rendering)
-    metrics, tag = chart_values(), engine_tag(plan.release)
+    metrics, tag = counters_csv(), engine_tag(plan.release)
     made = EksPlatform(
         plan, settings, engine_tag=tag, hub_token=token, gpu_metrics=metrics
     ).platform
     pulumi.export("clusterName", made.target.cluster.cluster_name)
     pulumi.export("kubeconfig", made.kubeconfig)
-    _serve(plan, made.target)
+    serve(plan, made.target)
+
+
+def _on_bedrock(plan: Plan, settings: BedrockTarget) -> None:
+    from freehold.cluster.bedrock import BedrockPlatform, refuse
+    from freehold.program.serve import serve
+    from freehold.serving.names import Names
+
+    refuse(plan, settings, rendering=bool(pulumi.Config("freehold").get_bool("rendering")))
+    made = BedrockPlatform(plan, settings, gateway_namespace=Names(plan.stack).gateway)
+    pulumi.export("roleArn", made.models.role.arn)
+    pulumi.export("inferenceProfiles", dict(made.models.profiles))
+    if made.platform:
+        pulumi.export("kubeconfig", made.platform.kubeconfig)
+        serve(plan, made.platform.target)
 
 
 def _on_existing(plan: Plan, settings: ExistingCluster) -> None:
     from freehold.cluster.existing_target import ExistingPlatform
+    from freehold.program.serve import serve
 
     kubeconfig = pulumi.Config("freehold").get_secret("kubeconfig")
     target = ExistingPlatform(plan.stack, settings, plan.gateway, kubeconfig).target
     pulumi.export("clusterName", settings.context)
-    _serve(plan, target)
-
-
-def _serve(plan: Plan, target: Target) -> None:
-    from freehold.monitoring.component import Monitoring, MonitoringArgs
-    from freehold.serving.compose import deploy
-    from freehold.serving.generated_secret import GeneratedSecret
-
-    served = deploy(plan, target)
-    for warning in served.warnings:
-        pulumi.log.warn(warning)
-    pulumi.export("baseUrl", served.base_url)
-    pulumi.export("apiKeys", dict(served.keys))
-    if plan.observability.prometheus is None:
-        return
-    names, child = served.names, pulumi.ResourceOptions(parent=served.serving)
-    password = pulumi.Output.secret(GeneratedSecret("grafana-password", opts=child).value)
-    args = MonitoringArgs(plan, target, names.monitoring, names.models, names.gateway, password)
-    Monitoring(args)
-    pulumi.export("dashboardsUrl", f"http://kube-prometheus-stack-grafana.{names.monitoring}.svc")
-    pulumi.export("dashboardsPassword", password)
+    serve(plan, target)
 
 
 def _on_this_machine(plan: Plan) -> None:

@@ -10,7 +10,9 @@ import socket
 # Each worker walks a thousand ports of its own; the first kernel port is 32768.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _FIRST, _COUNT = 20_000 + 1_000 * (_WORKER % 12), 1_000
-_next = itertools.cycle(range(_FIRST, _FIRST + _COUNT))
+# Where it begins differs from one run to the next, for runs that are beside one another.
+_BEGIN = os.getpid() * 64 % _COUNT
+_next = itertools.islice(itertools.cycle(range(_FIRST, _FIRST + _COUNT)), _BEGIN, None)
 
 
 def free_ports(count: int) -> list[int]:

@@ -237,6 +237,29 @@ def test_routing_becomes_a_policy(logic: str, policy: str) -> None:
     assert made.draft.tree["pools"][0]["policy"] == policy
 
 
+def test_a_prefill_and_a_decode_model_become_one_pool() -> None:
+    made = convert(CHARTS / "16-disagg-prefill.yaml")
+    (pool,) = made.draft.tree["pools"]
+    assert pool["name"] == "llama"
+    assert pool["aliases"] == ["meta-llama/Llama-3.1-8B-Instruct"]
+    assert pool["disaggregated"] == {"prefill_replicas": 1, "decode_replicas": 1}
+    assert "replicas" not in pool.get("placement", {})
+    assert len([text for text in texts(made, ".kvRole") if text.startswith("kept")]) == 2
+
+
+def test_one_part_alone_does_both() -> None:
+    made = convert(one_model(lmcacheConfig={"enabled": True, "kvRole": "kv_producer"}))
+    assert "disaggregated" not in made.draft.tree["pools"][0]
+    assert texts(made, ".kvRole") == [
+        "dropped: no other model is its counterpart: the pool reads and writes in the same workers"
+    ]
+
+
+def test_a_laptop_serves_the_two_parts_as_two_pools() -> None:
+    made = convert(CHARTS / "16-disagg-prefill.yaml", "laptop")
+    assert [pool["name"] for pool in made.draft.tree["pools"]] == ["llama-prefill", "llama-decode"]
+
+
 def test_extra_arguments_become_typed_options() -> None:
     words = ["--kv-cache-dtype", "fp8", "--max_num_batched_tokens=8192", "--seed", "7", "--task"]
     words += ["generate", "--disable-log-requests", "--api-key", "sk-secret", "--no-such", "x"]

@@ -208,18 +208,21 @@ def test_a_misspelt_node_config_is_found() -> None:
 
 @ON_EKS
 def test_gpu_pods_and_charts_tolerate_the_gpu_taint(stack: str) -> None:
-    for name in ("nvidia-device-plugin", "dcgm-exporter"):
-        values = recorded(stack).one("kubernetes:helm.sh/v3:Release", name).inputs["values"]
-        assert GPU_TAINT.to_kubernetes() in values["tolerations"]
+    found = of_type(stack, "kubernetes:apps/v1:DaemonSet")
+    assert "dcgm-exporter" in {each["metadata"]["name"] for each in found}
+    for each in found:
+        assert GPU_TAINT.to_kubernetes() in each["spec"]["template"]["spec"]["tolerations"]
 
 
 def test_pools_that_share_a_gpu_get_as_many_slices() -> None:
-    release = recorded("small").one("kubernetes:helm.sh/v3:Release", "nvidia-device-plugin")
-    config = yaml.safe_load(release.inputs["values"]["config"]["map"]["shared-3"])
+    files = recorded("small").one("kubernetes:core/v1:ConfigMap", "device-plugin-shared-3").inputs
+    config = yaml.safe_load(files["data"]["configuration"])
     slices = config["sharing"]["timeSlicing"]["resources"]
     assert slices == [{"name": "nvidia.com/gpu", "replicas": 3}]
     labels = recorded("small").one("aws:eks/nodeGroup:NodeGroup", "gpu-shared").inputs["labels"]
     assert labels["nvidia.com/device-plugin.config"] == "shared-3"
+    plugin = recorded("small").one("kubernetes:apps/v1:DaemonSet", "device-plugin-shared-3").inputs
+    assert plugin["spec"]["template"]["spec"]["nodeSelector"].items() <= labels.items()
 
 
 @ON_EKS

@@ -110,7 +110,10 @@ def test_a_capacity_block_is_bought_as_one(case: str) -> None:
 
 
 def test_spot_takes_what_there_is() -> None:
-    types = node_group("g6e-spot")["instanceTypes"]
+    """As the node group's own capacity type: only such a group does EKS drain at the notice."""
+    group = node_group("g6e-spot")
+    assert group["capacityType"] == "SPOT"
+    types = group["instanceTypes"]
     assert types[0] == "g6e.xlarge" and len(types) > 1
 
 

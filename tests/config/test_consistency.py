@@ -44,6 +44,15 @@ def test_a_cluster_pool_needs_its_context_and_demand() -> None:
     assert "pools[0].demand: is required" in message
 
 
+def test_a_cache_group_of_an_unsealed_gateway_is_told() -> None:
+    alone = [{"tenant": "a", "cache_group": "team"}]
+    for gateway in ({"keys": alone}, {"keys": [*alone, {"tenant": "b"}], "sealed": False}):
+        assert "gateway.keys[0].cache_group: has no effect" in refusal(
+            {**LOCAL, "gateway": gateway}
+        )
+    assert parse_stack({**LOCAL, "gateway": {"keys": alone, "sealed": True}}, "x").gateway.seals
+
+
 def test_an_embedding_pool_needs_no_demand() -> None:
     pool = {"name": "embed", "role": "embed", "model": "bge-m3", "context": 8192}
     assert parse_stack(changed(EKS, pools__0=pool), "x")

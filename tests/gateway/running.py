@@ -24,6 +24,8 @@ from .stub_engine import Seen, StubEngine
 
 T = TypeVar("T")
 KEY, LIMITED, NARROW = "key-of-acme", "key-of-limited", "key-of-narrow"
+LEFT, RIGHT = "key-of-left", "key-of-right"
+"""Two tenants of one cache group."""
 LIMIT_PER_MINUTE = 6
 POLICIES: dict[str, Policy] = {
     "chat": "prefix",
@@ -134,7 +136,9 @@ class Bench(Door):
         )
 
 
-def gateway_for(engines: Engines, folder: Path | None, picker: bool = False) -> Gateway:
+def gateway_for(
+    engines: Engines, folder: Path | None, picker: bool = False, sealed: bool = False
+) -> Gateway:
     def workers(of: list[StubEngine]) -> tuple[Worker, ...]:
         return tuple(Worker(engine.name, "127.0.0.1", engine.port) for engine in of)
 
@@ -160,20 +164,28 @@ def gateway_for(engines: Engines, folder: Path | None, picker: bool = False) -> 
             ApiKey(KEY, "acme"),
             ApiKey(LIMITED, "limited", requests_per_minute=2 * LIMIT_PER_MINUTE),
             ApiKey(NARROW, "narrow", models=("embed",)),
+            ApiKey(LEFT, "left", cache_group="both"),
+            ApiKey(RIGHT, "right", cache_group="both"),
         ),
         picker=("127.0.0.1", grpc) if picker else None,
         picker_http=("127.0.0.1", http) if picker else None,
         replicas=2,  # each has half of a tenant's limit
+        sealed=sealed,
         access_log=str(folder / "access.log") if folder else "/dev/stdout",
     )
 
 
 @contextmanager
 def running_gateway(
-    engines: Engines, folder: Path, *, picker: bool = False, broken: Mutation | None = None
+    engines: Engines,
+    folder: Path,
+    *,
+    picker: bool = False,
+    sealed: bool = False,
+    broken: Mutation | None = None,
 ) -> Iterator[Bench]:
     """Starts the processes, waits until every engine is in rotation, and stops them."""
-    gateway = gateway_for(engines, folder, picker)
+    gateway = gateway_for(engines, folder, picker, sealed)
     config = envoy.bootstrap(gateway)
     if broken:
         broken(config)

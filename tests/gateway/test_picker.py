@@ -103,6 +103,20 @@ def test_without_a_match_prompts_spread_and_gateways_agree() -> None:
     assert picks == [by_prefix(fleet(0, 0, 0, 0), p, replicas=2).worker.name for p in prompts]
 
 
+def test_a_common_beginning_reaches_an_idle_worker() -> None:
+    """Three of four are within the bound at 10, 10 and 11 of a mean of 7.75, and know the system prompt."""
+    workers = fleet(10, 10, 11, 0)
+    prompts = [prompt_of(body(f"{TEXT} {n} {TEXT}"), "chat") for n in range(20)]
+    first, second = (prompt.chain for prompt in prompts[:2])
+    common = next(n for n, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    for worker in workers[:3]:
+        worker.index.add(prompts[0].chain[:common])
+    picked = [by_prefix(workers, prompt, 1) for prompt in prompts]
+    assert any(pick.worker is workers[3] and pick.matched == 0 for pick in picked)
+    workers[0].index.add(prompts[0].chain)  # more than what is common, and only here
+    assert by_prefix(workers, prompts[0], 1).worker is workers[0]
+
+
 def test_only_the_share_of_a_worker_that_leaves_moves() -> None:
     workers = fleet(0, 0, 0, 0)
     nothing = prompt_of({}, "chat")

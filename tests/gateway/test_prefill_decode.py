@@ -11,8 +11,8 @@ import httpx
 import pytest
 from ports import free_ports
 
-from freehold.gateway.model import ApiKey, Gateway, Pool
-from freehold.gateway.prefill_decode import PrefillDecode, router_argv
+from freehold.gateway.model import ROUTER_HEALTH, ApiKey, Gateway, Pool, Worker
+from freehold.gateway.prefill_decode import PrefillDecode, router_arguments, router_program
 
 from .door import Door
 from .running import KEY, envoy_process, is_ready, until
@@ -43,7 +43,6 @@ def engines() -> Iterator[dict[str, StubEngine]]:
 def door(engines: dict[str, StubEngine], tmp_path: Path) -> Iterator[Door]:
     requests, metrics, port, admin = free_ports(4)
     pair = PrefillDecode(
-        name="chat-router",
         address=("127.0.0.1", requests),
         metrics=("127.0.0.1", metrics),
         prefill=(("127.0.0.1", engines["prefill"].port),),
@@ -52,12 +51,24 @@ def door(engines: dict[str, StubEngine], tmp_path: Path) -> Iterator[Door]:
     gateway = Gateway(
         port=port,
         admin_port=admin,
-        pools=(Pool("chat", "generate", ("chat",), (pair.worker,), policy="round_robin"),),
+        pools=(
+            Pool(
+                "chat",
+                "generate",
+                ("chat",),
+                (Worker("chat-router", *pair.address),),
+                policy="least_request",
+                health_path=ROUTER_HEALTH,
+            ),
+        ),
         keys=(ApiKey(KEY),),
+        sealed=True,
     )
     with ExitStack() as stack:
         log = stack.enter_context((tmp_path / "router.log").open("wb"))
-        router = subprocess.Popen(router_argv(pair), stdout=log, stderr=log, cwd=tmp_path)
+        router = subprocess.Popen(
+            [router_program(), *router_arguments(pair)], stdout=log, stderr=log, cwd=tmp_path
+        )
         stack.callback(router.wait)
         stack.callback(router.kill)
         stack.enter_context(envoy_process(gateway, tmp_path))
@@ -83,6 +94,7 @@ def test_a_prompt_is_read_by_one_engine_and_answered_by_the_other(
     [wrote] = [seen for seen in engines["decode"].seen if seen.path == "/v1/chat/completions"]
     assert read.json["max_tokens"] == 1 and read.json["kv_transfer_params"]["do_remote_decode"]
     assert wrote.json["max_tokens"] == 7
+    assert read.json["cache_salt"] == wrote.json["cache_salt"] == "tenant-default"
     handed = wrote.json["kv_transfer_params"]
     assert {key: handed[key] for key in HANDOFF} == HANDOFF
 

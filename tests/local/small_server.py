@@ -8,6 +8,7 @@
   die               exit 5 with a traceback-like message
   deaf              ignore SIGTERM
   shm=NAME          map /dev/shm/NAME
+  semaphore         make a named semaphore, as multiprocessing does, with the process that removes it
   children          leave two children: one that wipes its environment in /proc, one in its own session
   socket            make a unix socket in TMPDIR
   echo=FILE         answer with the content of FILE, read at the start and on SIGHUP
@@ -16,6 +17,7 @@
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
 import signal
 import socket
@@ -52,6 +54,8 @@ def main() -> None:
         with Path("/dev/shm", options["shm"]).open("w+b") as file:
             file.truncate(4096)
             globals()["kept"] = mmap.mmap(file.fileno(), 4096)
+    if "semaphore" in options:
+        globals()["lock"] = multiprocessing.get_context("spawn").Lock()
     if "children" in options:
         subprocess.Popen(["env", "-i", sys.executable, "-c", CHILD])
         subprocess.Popen([sys.executable, "-c", CHILD], start_new_session=True)

@@ -87,6 +87,19 @@ def test_a_killed_process_comes_back_and_its_orphans_go(stack, eventually):
     assert len(after) == 3 and not before & after
 
 
+def test_semaphores_go_although_who_would_remove_them_was_killed_too(stack, eventually):
+    """Also those of a second life."""
+    runtime.apply([stack.spec("a", "semaphore")], stack.path)
+    seen: set[str] = set()
+    for restarts in (1, 2):
+        made = eventually(lambda known=seen: set(stack.record("a").get("shm", [])) - known)
+        assert all(Path("/dev/shm", name).exists() for name in made)
+        procfs.kill(stack.members(), signal.SIGKILL)
+        eventually(lambda n=restarts: stack.row("a").healthy and stack.row("a").restarts == n)
+        assert not [name for name in made if Path("/dev/shm", name).exists()]
+        seen = seen | made
+
+
 def test_restarts_back_off(stack, eventually, tmp_path):
     """After the first life every start fails: each delay is twice the one before."""
     runtime.apply([stack.spec("a", f"lives={tmp_path / 'count'},1")], stack.path)

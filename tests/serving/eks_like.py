@@ -29,6 +29,7 @@ class EksLike:
     storage = StorageClasses(block="gp3")
     priority_class: str | None = "freehold"
     registry_mirror: str | None = None
+    image_pull_secret: str | None = None
     egress = (Egress("10.40.0.0/16", 443, why="S3 and STS"), Egress("169.254.170.23/32", 80))
 
     def __init__(self, *, terminates_tls: bool = True) -> None:

@@ -18,6 +18,7 @@ _ALL = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 # Kinds that come with a chart, and the file with what we write of them.
 _OURS = {
     ("keda.sh/v1alpha1", "ScaledObject"): "scaled_object",
+    ("external-secrets.io/v1", "ExternalSecret"): "external_secret",
     ("monitoring.coreos.com/v1", "PodMonitor"): "pod_monitor",
     ("monitoring.coreos.com/v1", "PrometheusRule"): "prometheus_rule",
 }

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from freehold.cluster.existing_target import ExistingPlatform
+from freehold.config.target import ExistingCluster
+from freehold.program.serve import serve
+
 from .programs import changed_plan, container, pod, program_of, run
-from .recorded import Program
+from .recorded import Program, record
 
 TARGET = {"target": {"registry_mirror": "registry.internal/mirror"}}
 
@@ -90,3 +94,51 @@ def test_a_cache_sidecar_gets_its_gpu_from_the_operator_s_runtime() -> None:
     assert template["metadata"]["annotations"] == {
         "nvidia.cdi.k8s.io/container.cache": "management.nvidia.com/gpu=all"
     }
+
+
+def watched(**target: Any) -> Program:
+    """The whole of what watches, too."""
+    plan = changed_plan("onprem", {"target": target})
+    settings = plan.target
+    assert isinstance(settings, ExistingCluster)
+    return record(
+        lambda: serve(plan, ExistingPlatform(plan.stack, settings, plan.gateway, None).target)
+    )
+
+
+def chart_of(program: Program) -> dict[str, Any]:
+    (chart,) = (one.inputs for one in program.seen if one.type == "kubernetes:helm.sh/v3:Release")
+    return chart
+
+
+def test_a_private_mirror_is_told_who_pulls() -> None:
+    program = watched(registry_mirror="registry.internal/mirror", image_pull_secret="registry")
+    for item in [*program.all("Deployment"), *program.all("StatefulSet")]:
+        assert item["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    chart = chart_of(program)
+    assert chart["chart"] == "oci://registry.internal/mirror/charts/kube-prometheus-stack"
+    assert "repositoryOpts" not in chart
+    assert chart["values"]["global"]["imagePullSecrets"] == [{"name": "registry"}]
+    sidecar = chart["values"]["grafana"]["sidecar"]["image"]["registry"]
+    assert sidecar == "registry.internal/mirror/quay.io"
+
+
+def test_what_the_cluster_runs_already_is_not_brought_again() -> None:
+    def off(already_runs: list[str]) -> set[str]:
+        values = chart_of(watched(already_runs=already_runs))["values"]
+        assert "prometheusSpec" in values["prometheus"], "Prometheus itself is always ours"
+        return {
+            name
+            for name in ("prometheusOperator", "crds", "nodeExporter")
+            if values.get(name, {}).get("enabled") is False
+        }
+
+    assert off([]) == set()
+    assert off(["prometheus-operator"]) == {"prometheusOperator", "crds"}
+    assert off(["node-exporter"]) == {"nodeExporter"}
+
+
+def test_gpus_are_watched_by_the_exporter_of_the_gpu_operator() -> None:
+    monitor = watched().one("PodMonitor", "dcgm")["spec"]
+    assert monitor["selector"] == {"matchLabels": {"app": "nvidia-dcgm-exporter"}}
+    assert monitor["namespaceSelector"] == {"any": True}

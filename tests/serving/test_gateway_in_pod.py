@@ -33,7 +33,7 @@ GATEWAY = Gateway(
     ),
     keys=(
         ApiKey("secret-of-acme", "acme", ("chat",), 60),
-        ApiKey("secret-of-other", "other"),
+        ApiKey("secret-of-other", "other", cache_group="friends"),
     ),
     picker=("picker-a.gateway.svc", 9002),
     picker_http=("picker-a.gateway.svc", 9003),
@@ -41,6 +41,7 @@ GATEWAY = Gateway(
     stats=("0.0.0.0", 9902),
     drainable=True,
     replicas=2,
+    sealed=True,
 )
 
 

@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 
 from freehold.catalog.release import load_release
-from freehold.serving.images import engine_tag, gateway_tag
+from freehold.serving.images import engine_tag, gateway_tag, router_tag
 
 from .programs import ROOT, container, program_of
 
@@ -33,9 +33,10 @@ def build_commands(*options: str) -> list[str]:
 
 def test_what_is_built_is_what_pods_ask_for() -> None:
     release = load_release()
-    engine, push_engine, gateway, push_gateway = build_commands("--push")
+    engine, push_engine, gateway, push_gateway, router, push_router = build_commands("--push")
     assert push_engine == f"docker push {REGISTRY}/engine:{engine_tag(release)}"
     assert push_gateway == f"docker push {REGISTRY}/gateway:{gateway_tag(release)}"
+    assert push_router == f"docker push {REGISTRY}/router:{router_tag(release)}"
     pods = {
         container(program_of("small"), "Deployment", pod, name)["image"].rpartition("/")[2]
         for pod, name in (("chat", "engine"), ("gateway", "configure"), ("picker-a", "picker"))
@@ -43,6 +44,7 @@ def test_what_is_built_is_what_pods_ask_for() -> None:
     assert pods == {f"engine:{engine_tag(release)}", f"gateway:{gateway_tag(release)}"}
     assert f"VLLM_IMAGE={release.images['vllm']}" in engine
     assert f"PYTHON_IMAGE={release.images['python']}" in gateway
+    assert f"PYTHON_IMAGE={release.images['python']}" in router
 
 
 def test_the_vllm_image_is_the_release_s() -> None:
@@ -55,7 +57,7 @@ def test_the_vllm_image_is_the_release_s() -> None:
     )
 
 
-@pytest.mark.parametrize("image", ["engine", "gateway"])
+@pytest.mark.parametrize("image", ["engine", "gateway", "router"])
 def test_every_argument_of_a_dockerfile_is_given_and_used(image: str) -> None:
     text = (IMAGES / image / "Dockerfile").read_text()
     asked = set(re.findall(r"^ARG (\w+)$", text, re.MULTILINE))
@@ -65,7 +67,7 @@ def test_every_argument_of_a_dockerfile_is_given_and_used(image: str) -> None:
     assert not re.findall(r"==\d|:v?\d+\.\d", text), "a version outside of the release"
 
 
-@pytest.mark.parametrize("image", ["engine", "gateway"])
+@pytest.mark.parametrize("image", ["engine", "gateway", "router"])
 def test_everything_that_is_copied_is_there(image: str) -> None:
     for line in (IMAGES / image / "Dockerfile").read_text().splitlines():
         if line.startswith("COPY "):
@@ -73,7 +75,7 @@ def test_everything_that_is_copied_is_there(image: str) -> None:
             assert all((ROOT / source).exists() for source in sources), line
 
 
-@pytest.mark.parametrize("image", ["engine", "gateway"])
+@pytest.mark.parametrize("image", ["engine", "gateway", "router"])
 def test_images_run_as_the_pods_do(image: str) -> None:
     from freehold.serving.security import USER
 
@@ -123,20 +125,27 @@ def test_an_image_carries_all_that_its_programs_import(
         assert foreign and not [file for file in foreign if file not in carried]
 
 
-def test_the_gateway_image_s_packages_are_complete_and_locked() -> None:
+@pytest.mark.parametrize(("image", "lock"), [("gateway", "base"), ("router", "gpu")])
+def test_an_image_s_packages_are_complete_and_locked(image: str, lock: str) -> None:
     """Every package, and what it requires in turn (extras aside)."""
-    packages = (IMAGES / "gateway" / "packages.txt").read_text().split()
+    packages = (IMAGES / image / "packages.txt").read_text().split()
     for name in packages:
-        for line in distribution(name).requires or []:
+        for line in _requires(name):
             required = re.match(r"[A-Za-z0-9._-]+", line)
             if "extra ==" not in line and "python_version" not in line and required:
                 assert required[0].lower().replace("_", "-") in packages, (name, line)
-    command = [sys.executable, IMAGES / "gateway" / "locked.py", ROOT / "requirements/base.txt"]
-    done = subprocess.run(
-        [*command, IMAGES / "gateway" / "packages.txt"], capture_output=True, text=True, check=True
-    )
+    locked = [IMAGES / "gateway" / "locked.py", ROOT / "requirements" / f"{lock}.txt"]
+    command = [sys.executable, *locked, IMAGES / image / "packages.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(re.findall(r"^[a-z0-9.-]+==", done.stdout, re.MULTILINE)) == len(packages)
     assert done.stdout.count("--hash=sha256:") >= len(packages)
+
+
+def _requires(package: str) -> list[str]:
+    try:
+        return distribution(package).requires or []
+    except PackageNotFoundError:  # it comes with the engine
+        return []
 
 
 def test_the_engine_image_refuses_to_be_built_without_its_parts() -> None:

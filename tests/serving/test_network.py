@@ -16,6 +16,7 @@ APPS = {
     "redis": "cache",
     "gateway": "gateway",
     "picker": "gateway",
+    "router": "gateway",
     "stranger": "models",
     "prometheus": "monitoring",
     "anybody": "elsewhere",

@@ -23,6 +23,7 @@ def test_names_labels_types_and_buckets_are_vllm_s(start: Start) -> None:
     )
     server.chat("hello", max_tokens=5)
     found = scraped(server.get("/metrics").text)
+    assert found.pop("process_start_time_seconds").type == "gauge"
     expected = {family["name"]: family for family in json.loads(METRICS.read_text())}
     assert set(found) == set(expected)
     for name, family in expected.items():

@@ -307,6 +307,32 @@ def test_the_tier_forgets_what_was_not_used_for_longest() -> None:
     assert "freehold_simulated_tier_evicted_chunks_total 1" in store.text()
 
 
+def test_while_redis_is_away_nothing_is_found_and_nothing_arrives() -> None:
+    """And LMCache's counters say so, as those of a real one would."""
+    store = shared_tier.Store(chunk_tokens=64, capacity_tokens=64 * 9, redis=True)
+    store.add([1, 2])
+    store.redis_away = True
+    store.add([3])
+    assert store.found([1, 2]) == store.found([3]) == 0
+    stored = "lmcache_mp_l2_store_{}_objects_chunks_total {}\n"
+    assert stored.format("submitted", 3) in store.text()
+    assert stored.format("completed", 2) in store.text()
+    store.redis_away = False
+    assert store.found([1, 2]) == 2
+
+
+def test_redis_goes_away_where_there_is_one() -> None:
+    for arguments, answer in ((["--redis"], {"redis_away": True}), ([], {"status": "healthy"})):
+        port, http = free_ports(2)
+        listens = ("--port", str(port), "--http-port", str(http))
+        with process("freehold.simulator.shared_tier", *listens, *arguments):
+            url = f"http://127.0.0.1:{http}"
+            until(lambda url=url: httpx.get(f"{url}/healthcheck").status_code == 200)
+            fault = httpx.post(f"{url}/simulator/faults", json={"redis_away": True})
+            assert fault.json() == answer
+            assert ("lmcache_mp_l2_store" in httpx.get(f"{url}/metrics").text) == bool(arguments)
+
+
 def test_the_tier_s_process_says_that_it_is_healthy() -> None:
     port, http = free_ports(2)
     with process(

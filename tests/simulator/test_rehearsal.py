@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (("small", "--fault", "burst@soon"), "a second between 0 and 120"),
         (("small", "--fault", "burst@500"), "a second between 0 and 120"),
-        (("small", "--fault", "stop-redis"), "has no shared KV cache"),
+        (("small", "--fault", "stop-redis"), "has no Redis"),
         (("small", "--fault", "burst@30", "--duration", "20"), "is after --duration 20"),
     ],
 )

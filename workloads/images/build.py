@@ -1,6 +1,6 @@
 """Builds Freehold's own images with the release's versions, and pushes them where asked to.
 
-    .venv/bin/python workloads/images/build.py REGISTRY [--push] [--only engine|gateway] [--say]
+    .venv/bin/python workloads/images/build.py REGISTRY [--push] [--only engine|gateway|router] [--say]
 
 REGISTRY is host and path, such as the `<account>.dkr.ecr.<region>.amazonaws.com/<stack>` that the
 program exports; tags are those that the pods ask for. `--say` prints the commands instead of running
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from freehold.catalog.release import Release, load_release
-from freehold.serving.images import engine_tag, gateway_tag
+from freehold.serving.images import engine_tag, gateway_tag, router_tag
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +34,7 @@ def commands(release: Release, registry: str, only: str | None, push: bool) -> I
             },
         ),
         "gateway": (gateway_tag(release), {"PYTHON_IMAGE": release.images["python"]}),
+        "router": (router_tag(release), {"PYTHON_IMAGE": release.images["python"]}),
     }
     for name, (tag, arguments) in images.items():
         if only in (None, name):
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build Freehold's own images.")
     parser.add_argument("registry")
     parser.add_argument("--push", action="store_true")
-    parser.add_argument("--only", choices=("engine", "gateway"))
+    parser.add_argument("--only", choices=("engine", "gateway", "router"))
     parser.add_argument("--say", action="store_true")
     given = parser.parse_args(arguments)
     for command in commands(load_release(), given.registry, given.only, given.push):

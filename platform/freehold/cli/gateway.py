@@ -12,11 +12,13 @@ from pathlib import Path
 import click
 
 from freehold.config import FreeholdError, load_stack
+from freehold.config.bedrock import BedrockTarget
 from freehold.gateway.model import ApiKey, Gateway
 from freehold.local import runtime
 from freehold.local.compose import workers_of
 from freehold.local.gateway import gateway_of, gateway_processes, keys_of
 from freehold.local.home import StackHome
+from freehold.local.hosted import hosted_pools
 from freehold.local.own_engines import parse_workers, pools_of
 from freehold.local.progress import Progress
 from freehold.planning.plan import Plan, make_plan
@@ -69,8 +71,14 @@ def _gateway(
     plan: Plan, home: StackHome, workers: tuple[str, ...], port: int, api_key: str | None
 ) -> Gateway:
     given_key = [ApiKey(secret=secret_from(api_key, "--api-key"))] if api_key else None
-    given = parse_workers(plan, workers)
     home.prepare()
+    if isinstance(plan.target, BedrockTarget):
+        if workers:
+            raise FreeholdError(
+                f"stack {plan.stack} has no engines of its own: leave --workers out"
+            )
+        return gateway_of(plan, hosted_pools(plan), given_key or keys_of(plan, home), port)
+    given = parse_workers(plan, workers)
     warnings: list[str] = []
     pools = pools_of(plan, given or workers_of(plan, home), warnings)
     for warning in warnings:
@@ -81,9 +89,13 @@ def _gateway(
 def _tell(gateway: Gateway, key: str) -> None:
     click.echo(f"\ngateway at http://{gateway.host}:{gateway.port}/v1, key: {key}")
     for pool in gateway.pools:
-        workers = ", ".join(worker.address for worker in pool.workers)
-        click.echo(f"  {', '.join(pool.names)} ({pool.role}, {pool.policy}): {workers}")
-    click.echo("Ctrl-C stops it; the engines go on.")
+        if pool.hosted:
+            how, where = "signed", f"{pool.hosted.model} at {pool.hosted.authority}"
+        else:
+            how, where = pool.policy, ", ".join(worker.address for worker in pool.workers)
+        click.echo(f"  {', '.join(pool.names)} ({pool.role}, {how}): {where}")
+    engines = "" if all(pool.hosted for pool in gateway.pools) else "; the engines go on"
+    click.echo(f"Ctrl-C stops it{engines}.")
 
 
 def _watch(folder: Path) -> None:

@@ -15,6 +15,7 @@ from freehold.config import FreeholdError
 
 from .init_answers import Answers, add_target, demand, explain_pool, refuse_unused
 from .init_draft import Draft, KeyPath
+from .init_helm_apart import join_apart
 from .init_helm_pools import MODELS, Pool, read_pools
 from .init_tasks import tier_of
 from .init_values import Note, Values, chart_name, read_values
@@ -88,6 +89,7 @@ def convert_values(
     if not pools:
         raise FreeholdError(f"--from-helm {source}: every model in {MODELS} is switched off")
     _route(values, pools)
+    join_apart(values, pools, local=answers.where == "laptop")
     _adapters(values, pools)
     made = _assemble(values, answers, pools, cache)
     made.heading = (f"Written by `{command}`, from {chart_name()} values.", *made.heading)
@@ -138,6 +140,8 @@ def _route(values: Values, pools: list[Pool]) -> None:
     if logic is None:
         return
     logic = str(logic)
+    if logic == "disaggregated_prefill":
+        return  # join_apart speaks of it
     if logic not in _POLICIES:
         values.note(path, "dropped", f"{logic}: the stack file has no key for it; policy prefix")
         return

@@ -16,10 +16,11 @@ from freehold.load.analysis import Analysis, Context
 from freehold.load.compare import labels, print_comparison
 from freehold.load.preflight import clean_url
 from freehold.load.report import read_report
+from freehold.load.report.page import saturation_words
 from freehold.load.run import TEST, finish
-from freehold.load.server_side import Worker
+from freehold.load.server_side import Worker, kept
 from freehold.load.stages import SHAPES
-from freehold.load.test import LoadTest
+from freehold.load.test import read_test
 from freehold.planning.plan import make_plan
 
 from .checkout import checkout_root
@@ -121,9 +122,10 @@ def command(
     plan = make_plan(stack, load_stack(stack, root))
     earlier = read_report(baseline) if baseline else None
     if again:
-        test = LoadTest.model_validate_json((again / TEST).read_bytes())
+        test = read_test(again / TEST)
         promise = promise_of(plan, pool_of(plan, test.model), usd_per_hour)
-        sys.exit(tell(finish(again, Context(test, promise, baseline=earlier), ()), again))
+        series = kept(again)
+        sys.exit(tell(finish(again, Context(test, promise, series, earlier), series), again))
     workers = [_named(each) for each in engine_metrics] or None
     run = make_run(plan, root, options, out, workers, usd_per_hour)
     click.echo(announcement(run.test))
@@ -158,6 +160,8 @@ def tell(analysis: Analysis, out: Path) -> int:
 
 def tell_verdict(analysis: Analysis, out: Path) -> int:
     report, console = analysis.report, Console()
+    if said := saturation_words(report):
+        console.print(said, markup=False)
     for kind, count in report["error_kinds"].items():
         console.print(f"  {count} requests failed: {kind}", markup=False)
     if not analysis.valid:

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from freehold.config import FreeholdError
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.errors import nearest
+from freehold.config.stack import Target
 from freehold.config.target import LocalTarget
 from freehold.load.arrivals import read_trace
 from freehold.load.preflight import clean_url, look
@@ -36,6 +38,8 @@ _EVENTS_A_PROCESS = 20_000
 KINDS = ("fixed", "chat", "retrieval", "agents", "embed", "rerank")
 # A laptop's stack says nothing of its demand.
 _CONCURRENCY, _SECONDS = 4, 60.0
+# Steps to saturation go so many times beyond the plan's load, unless told how far.
+_BEYOND = 4
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,14 @@ def _test(
     served = look(base_url, key, model)
     longest = served.max_model_len or (pool.settings.options.max_model_len if pool else None)
     traffic = _traffic(plan, pool, options).within(longest)
+    if options.trace and options.shape != "steady":
+        raise FreeholdError("say --trace or --shape, not both: a trace has its own arrivals")
     if options.trace:
         read_trace(options.trace)  # a mistake in it is told now, not by a generator
     _possible(traffic, longest, options)
     level, open_loop = _level(plan, pool, options)
+    if options.shape == "step" and options.rate is None and options.concurrency is None:
+        level *= _BEYOND
     seconds = None if options.requests else options.duration or _SECONDS
     if options.requests and options.duration:
         raise FreeholdError("say --requests or --duration, not both")
@@ -137,6 +145,7 @@ def _test(
         open_loop=open_loop,
         process=options.process,  # type: ignore[arg-type]
         burstiness=options.burstiness,
+        until_saturated=options.shape == "step",
         trace=options.trace.resolve() if options.trace else None,
         processes=options.processes,
         warm_users=seconds is None and not open_loop and options.warmup != 0,
@@ -149,11 +158,17 @@ def _test(
     return test, key
 
 
+def _runs_here(target: Target) -> bool:
+    """Its gateway does, whoever serves the models."""
+    here = isinstance(target, BedrockTarget) and target.cluster is None
+    return here or isinstance(target, LocalTarget)
+
+
 def _where(plan: Plan, options: Options, root: Path) -> tuple[str, str | None]:
     key = secret_from(options.api_key, "--api-key") if options.api_key else None
     if options.base_url:
         return clean_url(options.base_url), key
-    if not isinstance(plan.target, LocalTarget):
+    if not _runs_here(plan.target):
         raise FreeholdError(
             f"stack {plan.stack} does not run on this machine: say where with --base-url"
         )
@@ -199,7 +214,8 @@ def _traffic(plan: Plan, pool: PoolPlan | None, options: Options) -> Traffic:
         "think_seconds": options.think or 0.0,
         "embed_model": side.get("embed"),
         "rerank_model": side.get("rerank"),
-        "ignore_eos": not options.natural_stop,
+        # Only vLLM knows of it: Bedrock's answers end where the model ends them.
+        "ignore_eos": not (options.natural_stop or (pool and pool.hosted)),
     }
     if kind in ("embed", "rerank"):
         changed |= {"input_tokens": 128, "documents": 8}  # passages, as vector stores cut them
@@ -241,6 +257,8 @@ def _level(plan: Plan, pool: PoolPlan | None, options: Options) -> tuple[float, 
         return options.rate, True
     if options.concurrency is not None:
         return float(options.concurrency), False
+    if pool and pool.hosted:
+        return pool.hosted.requests_per_minute / 60, True
     if pool and pool.predicted:
         return float(max(1, round(pool.predicted.concurrency))), False
     if pool and pool.demand and (pool.demand.concurrency or pool.demand.users):

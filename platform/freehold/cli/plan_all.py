@@ -63,7 +63,8 @@ def _table(plans: list[Plan]) -> Table:
             if cost
             else ("-", "-", "-")
         )
-        table.add_row(plan.stack, nodes or "this machine", *figures)
+        hosted = "none: Bedrock" if any(pool.hosted for pool in plan.pools) else "this machine"
+        table.add_row(plan.stack, nodes or hosted, *figures)
     costs = [plan.cost for plan in plans if plan.cost]
     table.add_row(
         "all",

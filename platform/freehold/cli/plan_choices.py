@@ -23,7 +23,7 @@ def cost_table(cost: Cost) -> Padding:
     table = plain_table("cost, US dollars", "an hour", "a month", numbers=2)
     for item in cost.items:
         table.add_row(f"  {item.name}", f"{item.usd_per_hour:,.3f}", f"{item.usd_per_month:,.0f}")
-    for name, hour, month, million in (
+    sums = (
         (
             "GPUs only",
             cost.gpu_usd_per_hour,
@@ -31,7 +31,8 @@ def cost_table(cost: Cost) -> Padding:
             cost.gpu_usd_per_million_output_tokens,
         ),
         ("all in", cost.usd_per_hour, cost.usd_per_month, cost.usd_per_million_output_tokens),
-    ):
+    )
+    for name, hour, month, million in sums if cost.gpu_usd_per_hour else sums[1:]:
         tokens = f", {million:,.2f} a million output tokens" if million else ""
         table.add_row(Text(name + tokens, "bold"), f"{hour:,.3f}", f"{month:,.0f}")
     for change in cost.changes:

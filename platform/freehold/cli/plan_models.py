@@ -26,7 +26,7 @@ def models_for(stack: Stack, given: tuple[str, ...]) -> dict[str, ModelSpec]:
     roles = {
         pool.model: pool.role
         for pool in stack.pools
-        if stack.target.kind != "local" and find_model(pool.model) is None
+        if stack.target.kind in ("eks", "existing") and find_model(pool.model) is None
     }
     unknown = list(roles)
     sources = _sources(given, unknown)

@@ -16,10 +16,15 @@ from .plain_table import plain_table
 def pools_table(plan: Plan) -> Table:
     table = plain_table("pool", "model", "runs on", "holds", "at the planned load (medians)")
     for pool in plan.pools:
-        table.add_row(
-            Text(pool.name, "bold"), _model(pool), _machine(pool), _holds(pool), _speed(pool)
-        )
+        table.add_row(_name(pool), _model(pool), _machine(pool), _holds(pool), _speed(pool))
     return table
+
+
+def _name(pool: PoolPlan) -> Text:
+    name = Text(pool.name, "bold")
+    if pool.rollout:
+        name.append(f"\n{pool.rollout.percent:g} % of {pool.rollout.of}", "dim")
+    return name
 
 
 def _model(pool: PoolPlan) -> str:
@@ -29,17 +34,24 @@ def _model(pool: PoolPlan) -> str:
 
 def _machine(pool: PoolPlan) -> str:
     placement = pool.placement
+    if pool.hosted:
+        return f"{pool.hosted.provider} as\n{pool.hosted.id}"
     if placement is None:
         return f"{pool.replicas} x here"
     split = Split(placement.tensor_parallel, placement.pipeline_parallel)
     on = f"{placement.nodes} x {placement.instance_type}, {placement.capacity.replace('_', ' ')}"
     replicas = "1 replica" if pool.replicas == 1 else f"{pool.replicas} replicas"
+    if pool.disaggregation:
+        parts = pool.disaggregation.parts
+        replicas = f"{parts.prefill} that read and {parts.decode} that write,"
     ranks = f" ({split})" if split.gpus > 1 else ""
     return f"{on}\n{replicas} of {placement.gpus_per_replica} {placement.gpu}{ranks}"
 
 
 def _holds(pool: PoolPlan) -> str:
     sizing = pool.sizing
+    if pool.hosted and pool.hosted.max_context:
+        return f"texts to {pool.hosted.max_context:,}"
     if sizing is None:
         return "-"
     if sizing.kv_cache_tokens is None:
@@ -54,10 +66,13 @@ def _holds(pool: PoolPlan) -> str:
 def _speed(pool: PoolPlan) -> Text:
     forecast = pool.predicted
     if forecast is None:
-        return Text(pool.not_predicted or "-", "dim")
+        load = f"{pool.hosted.requests_per_minute:,.1f} requests/min; " if pool.hosted else ""
+        return Text(load + (pool.not_predicted or "-"), "dim")
     text = Text(f"TTFT {_ms(forecast.median_ttft_ms, forecast.ttft_band)}, ")
     text.append(f"TPOT {_ms(forecast.median_tpot_ms, forecast.tpot_band)}\n")
     text.append(_throughput(forecast), "dim")
+    if forecast.basis.startswith("calibrated"):
+        text.append(f"\n{forecast.basis}", "dim")
     return text
 
 

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.target import EksTarget, LocalTarget
 from freehold.planning.plan import Plan, PoolPlan
+from freehold.planning.sealing import sealing_lines
 
 from .plan_choices import cost_table, hosted_lines, search_table, ways_table
 from .plan_pools import memory_table, pools_table
@@ -26,7 +28,8 @@ def show(plan: Plan, *, alternatives: bool) -> None:
     if plan.cost is None:
         console.print("\nnothing is bought: `freehold up` runs it on this machine")
         return
-    console.print(memory_table(plan))
+    if any(pool.sizing for pool in plan.pools):
+        console.print(memory_table(plan))
     console.print(cost_table(plan.cost))
     _print_list(console, "against hosted APIs", hosted_lines(plan))
     for pool in plan.pools:
@@ -34,6 +37,7 @@ def show(plan: Plan, *, alternatives: bool) -> None:
             console.print(table)
         if pool.ways:
             console.print(ways_table(pool))
+    _print_list(console, "sealed tenants", sealing_lines(plan))
     _print_list(console, "single points of failure", plan.single_points_of_failure)
     _print_list(console, "first token from zero", _startups(plan))
     _print_list(console, "warnings", plan.warnings, style="yellow")
@@ -43,6 +47,9 @@ def _heading(plan: Plan) -> Text:
     target = plan.target
     if isinstance(target, EksTarget):
         where = f"EKS in {target.region}"
+    elif isinstance(target, BedrockTarget):
+        door = f"on EKS in {target.cluster.region}" if target.cluster else "on this machine"
+        where = f"Bedrock in {target.region}, gateway {door}"
     else:
         local = isinstance(target, LocalTarget)
         where = "this machine" if local else f"cluster {target.context}"
@@ -53,7 +60,8 @@ def _heading(plan: Plan) -> Text:
         parts.append("survives the loss of a zone")
     if plan.hours:
         parts.append(f"{plan.hours.a_week:g} hours a week")
-    parts.append(f"vLLM {plan.release.vllm}")
+    if not isinstance(target, BedrockTarget):
+        parts.append(f"vLLM {plan.release.vllm}")
     return Text(f"stack {plan.stack}", "bold").append(f": {', '.join(parts)}\n", "default")
 
 

@@ -148,7 +148,8 @@ def _pool_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[list[s
         return
     yield ["runs on", *(_machine(pool) for pool in pools)]
     yield ["context", *(f"{pool['max_model_len'] or 0:,}" for pool in pools)]
-    yield ["requests of full context", *(f"{pool['max_concurrency'] or 0:,}" for pool in pools)]
+    if "hosted" not in before:
+        yield ["requests of full context", *(f"{pool['max_concurrency'] or 0:,}" for pool in pools)]
     if not (before["predicted"] and after["predicted"]):
         return
     for label, key, form in (
@@ -161,6 +162,8 @@ def _pool_rows(before: dict[str, Any], after: dict[str, Any]) -> Iterator[list[s
 
 
 def _machine(pool: dict[str, Any]) -> str:
+    if "hosted" in pool:
+        return pool["hosted"]["id"]
     if pool["instance_type"] is None:
         return "this machine"
     ranks = f"TP{pool['tensor_parallel']}"

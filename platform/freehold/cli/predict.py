@@ -22,8 +22,11 @@ PREDICTED = ("predicted_ttft_ms", "predicted_tpot_ms")
 @click.command("predict")
 @click.option("--csv", "source", type=Path, help="Rows to predict.")
 @click.option("--calibrate", type=Path, metavar="REPORT", help="Fit to a load test's report.json.")
+@click.option(
+    "--write", is_flag=True, help="With --calibrate: put the factors into the stack file."
+)
 @click.option("--out", type=Path, help="Where the predictions, or the fitted factors, go.")
-def command(source: Path | None, calibrate: Path | None, out: Path | None) -> None:
+def command(source: Path | None, calibrate: Path | None, write: bool, out: Path | None) -> None:
     """Predict median TTFT and TPOT (ms) for every row of a CSV.
 
     The CSV has the columns system, model, precision, isl, osl, concurrency, tp, pp, attention_dp and
@@ -31,13 +34,16 @@ def command(source: Path | None, calibrate: Path | None, out: Path | None) -> No
     predicted_tpot_ms, empty where the catalog does not know the model, system or precision.
 
     With --calibrate: fit three factors of the model to what a load test has measured on a stack, and
-    show the error before and after.
+    show the error before and after. They go to calibration.json beside the report or to OUT; with
+    --write into the stack file, whose plans then use them.
     """
     if (source is None) == (calibrate is None):
         raise FreeholdError("say --csv FILE --out FILE, or --calibrate REPORT")
     if calibrate is not None:
-        _calibrate(calibrate, out)
+        _calibrate(calibrate, write, out)
         return
+    if write:
+        raise FreeholdError("--write goes with --calibrate REPORT: a CSV is of no stack")
     if source is None or out is None:
         raise FreeholdError("--csv needs --out FILE: where the predictions go")
     header, rows = _read(source)
@@ -54,12 +60,17 @@ def command(source: Path | None, calibrate: Path | None, out: Path | None) -> No
     click.echo(f"{len(rows) - unknown} of {len(rows)} rows predicted{left_empty}", err=True)
 
 
-def _calibrate(path: Path, out: Path | None) -> None:
+def _calibrate(path: Path, write: bool, out: Path | None) -> None:
     from freehold.load.report import read_report
 
-    from .predict_calibrate import calibrated  # imports a whole plan
+    from .predict_calibrate import calibrate  # imports a whole plan
 
-    _write(out or path.with_name("calibration.json"), calibrated(read_report(path)))
+    found = calibrate(read_report(path))
+    if write:
+        click.echo(f"written into {found.write().name}: plans of this stack use it")
+    if out or not write:
+        beside = path if path.is_dir() else path.parent
+        _write(out or beside / "calibration.json", found.as_json())
 
 
 def _read(source: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -4,39 +4,76 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from freehold.config import FreeholdError, load_stack
+from freehold.config.calibration import Calibration
+from freehold.config.loader import stack_file
 from freehold.load.calibrate import MeasuredLoad, measured_loads
 from freehold.local.simulated import replica_of
 from freehold.planning.plan import PoolPlan, make_plan
-from freehold.planning.speed import Deployment, Load
-from freehold.planning.speed.adjust import Factors, Level, as_json, errors, fit
+from freehold.planning.speed import Deployment, Factors, Load
+from freehold.planning.speed.adjust import Level, as_json, errors, fit
 
 from .checkout import checkout_root
+from .plan_write import Entry, change_pools
 
 
-def calibrated(report: Mapping[str, Any]) -> str:
-    """Fit, show the error before and after, and return the calibration file's text."""
+@dataclass(frozen=True)
+class Calibrated:
+    """What was found: for the stack file, and for the one who reads."""
+
+    stack: str
+    pool: str
+    found: Calibration
+    error_before: Mapping[str, float]
+    error_after: Mapping[str, float]
+
+    def as_json(self) -> str:
+        held = {
+            "made_by": "freehold predict --calibrate",
+            "stack": self.stack,
+            "pool": self.pool,
+            **self.found.model_dump(),
+            "median_error_before": self.error_before,
+            "median_error_after": self.error_after,
+        }
+        return json.dumps(held, indent=2) + "\n"
+
+    def write(self) -> Path:
+        """Into the stack file, where every later plan of the stack reads it."""
+        path = stack_file(self.stack, checkout_root())
+        values = self.found.model_dump()
+
+        def change(entry: Entry) -> None:
+            entry["calibration"] = values
+
+        change_pools(path, {self.pool: change})
+        return path
+
+
+def calibrate(report: Mapping[str, Any]) -> Calibrated:
+    """Fit, and show the error before and after. Before: with what the stack file says already."""
     loads = measured_loads(report)
     pool, deployment = _measured_pool(report)
     levels = [_level(load, pool.replicas) for load in loads]
     factors = fit(deployment, levels)
-    before, after = errors(deployment, levels, Factors()), errors(deployment, levels, factors)
+    before = errors(deployment, levels, deployment.factors)
+    after = errors(deployment, levels, factors)
     _show(loads, levels, before, after, factors)
-    held = {
-        "made_by": "freehold predict --calibrate",
-        "stack": report["label"],
-        "pool": pool.name,
-        "deployment": f"{deployment.model.name} {deployment.weights} on {deployment.gpu.name}",
-        "factors": as_json(factors),
-        "median_error_before": _medians(before),
-        "median_error_after": _medians(after),
-    }
-    return json.dumps(held, indent=2) + "\n"
+    day = str(report["date"])[:8]
+    count = "1 level" if len(levels) == 1 else f"{len(levels)} levels"
+    found = Calibration(
+        deployment=deployment.name,
+        measured=f"load test of {day[:4]}-{day[4:6]}-{day[6:]}, {count}",
+        **as_json(factors),
+    )
+    return Calibrated(report["label"], pool.name, found, _medians(before), _medians(after))
 
 
 def _measured_pool(report: Mapping[str, Any]) -> tuple[PoolPlan, Deployment]:

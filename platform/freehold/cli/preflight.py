@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freehold.config import FreeholdError, load_stack
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.target import EksTarget
 
 from .checkout import checkout_root
 
 if TYPE_CHECKING:
     from freehold.cluster.preflight import Finding, Need
+    from freehold.planning.plan import Plan
 
 _MARKS = {True: "ok  ", False: "NO  ", None: "?   "}
 
@@ -23,25 +25,34 @@ _MARKS = {True: "ok  ", False: "NO  ", None: "?   "}
 def command(stack: str, offline: bool) -> None:
     """Say what STACK needs of its AWS account, and check it where there are credentials.
 
-    Quotas, capacity reservations, zones that have the machines, free addresses. Only reads. Exit
+    Quotas, capacity reservations, zones that have the machines, free addresses; of a Bedrock stack
+    whether its models can be invoked. Only reads. Exit
     code 0: all of it is there, or nobody could be asked; 1: something is missing.
     """
-    from freehold.cluster.preflight import needs
     from freehold.planning.plan import make_plan
 
     wanted = load_stack(stack, checkout_root())
-    if not isinstance(wanted.target, EksTarget):
+    target = wanted.target
+    if not isinstance(target, EksTarget | BedrockTarget):
         raise FreeholdError(
-            f"stack {stack} has target.kind {wanted.target.kind}: preflight is about an AWS account"
+            f"stack {stack} has target.kind {target.kind}: preflight is about an AWS account"
         )
-    session = None if offline else _session(wanted.target.region)
+    cluster = target if isinstance(target, EksTarget) else target.cluster
+    session = None if offline else session_with_credentials((cluster or target).region)
     if session is None:
         click.echo("no AWS credentials were used; what must be true:\n")
-    findings = [_show(need, session) for need in needs(make_plan(stack, wanted), wanted.target)]
+    findings = [_show(need, session) for need in _needs(make_plan(stack, wanted), cluster)]
     raise SystemExit(1 if any(finding.met is False for finding in findings if session) else 0)
 
 
-def _session(region: str) -> Any | None:
+def _needs(plan: Plan, cluster: EksTarget | None) -> list[Need]:
+    from freehold.cluster.bedrock_preflight import bedrock_needs
+    from freehold.cluster.preflight import needs
+
+    return [*bedrock_needs(plan), *(needs(plan, cluster) if cluster else [])]
+
+
+def session_with_credentials(region: str) -> Any | None:
     """A session with credentials, or None."""
     import boto3
 

@@ -13,9 +13,11 @@ import click
 import yaml
 
 from freehold.config import FreeholdError
-from freehold.config.loader import stack_file
+from freehold.config.loader import load_stack, stack_file
+from freehold.config.target import ExistingCluster
 
 from .checkout import checkout_root
+from .render_digests import by_digest, release_lines, resolve
 
 _HELM = "kubernetes:helm.sh/v3:Release"
 
@@ -26,8 +28,14 @@ _HELM = "kubernetes:helm.sh/v3:Release"
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR"
 )
 @click.option("--bundle", is_flag=True, help="Also list what an air gap must carry over.")
-def command(stack: str, out: Path, bundle: bool) -> None:
-    """Write everything that STACK would create into DIR. Nothing is created, no network is used.
+@click.option(
+    "--resolve-digests",
+    is_flag=True,
+    help="Ask the images' registries what their tags name, and write images by digest.",
+)
+def command(stack: str, out: Path, bundle: bool, resolve_digests: bool) -> None:
+    """Write everything that STACK would create into DIR. Nothing is created, and no network is used but
+    for --resolve-digests.
 
     DIR/kubernetes/*.yaml holds every object, DIR/helm/*.yaml every chart with its values,
     DIR/resources.json every resource with its options. What only the cloud knows is a placeholder in
@@ -43,21 +51,32 @@ def command(stack: str, out: Path, bundle: bool) -> None:
         _file_name(r.inputs): r.inputs for r in recording.resources if _is_object(r.type, r.inputs)
     }
     charts = {r.inputs["name"]: _chart(r.inputs) for r in recording.of_type(_HELM)}
+    mirror = _mirror(stack, root)
+    digests = resolve([*objects.values()], mirror=mirror) if resolve_digests else {}
+    objects = {name: by_digest(item, digests) for name, item in objects.items()}
     try:
         _write_all(out / "kubernetes", objects)
         _write_all(out / "helm", charts)
-        resources = [_resource(resource) for resource in recording.resources]
+        resources = [by_digest(_resource(resource), digests) for resource in recording.resources]
         (out / "resources.json").write_text(json.dumps(resources, indent=2) + "\n")
         if bundle:
             from .bundle import write_bundle
 
-            write_bundle(out / "bundle", stack, root, objects, charts)
+            write_bundle(out / "bundle", stack, root, objects, charts, mirror)
     except OSError as error:
         raise FreeholdError(f"--out {out}: {error.strerror or error}") from None
     click.echo(
         f"{len(recording.resources)} resources, {len(objects)} Kubernetes objects and "
         f"{len(charts)} charts of stack {stack} are in {out}"
     )
+    if lines := release_lines(digests, mirror=mirror):
+        click.echo("To keep these digests, put this into platform/freehold/catalog/release.yaml:\n")
+        click.echo("\n".join(["images:", *lines]))
+
+
+def _mirror(stack: str, root: Path) -> str | None:
+    target = load_stack(stack, root).target
+    return target.registry_mirror if isinstance(target, ExistingCluster) else None
 
 
 @contextmanager
@@ -84,9 +103,10 @@ def _file_name(inputs: Any) -> str:
 
 
 def _chart(inputs: Any) -> dict[str, Any]:
+    mirror, _, name = inputs["chart"].rpartition("/")
     return {
-        "chart": inputs["chart"],
-        "repository": inputs["repositoryOpts"]["repo"],
+        "chart": name,
+        "repository": mirror or inputs["repositoryOpts"]["repo"],
         "version": inputs["version"],
         "namespace": inputs["namespace"],
         "values": inputs.get("values", {}),

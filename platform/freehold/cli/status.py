@@ -20,11 +20,19 @@ from .checkout import checkout_root
 @click.command("status")
 @click.argument("stack", default="local")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def command(stack: str, as_json: bool) -> None:
+@click.option("--bill", is_flag=True, help="Instead: what AWS billed, beside what was planned.")
+@click.option(
+    "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="Of --bill."
+)
+def command(stack: str, as_json: bool, bill: bool, days: int) -> None:
     """Say what runs of STACK and how it is, asked of the processes themselves.
 
     Exit code 0: all healthy; 1: something is not; 3: the stack does not run.
     """
+    if bill:
+        from .bill import show
+
+        sys.exit(show(stack, days))
     rows = runtime.status(StackHome.of(checkout_root(), stack).folder)
     healthy = bool(rows) and all(row.healthy for row in rows)
     if as_json:

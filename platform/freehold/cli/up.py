@@ -9,8 +9,9 @@ import click
 from rich.console import Console
 
 from freehold.config import FreeholdError, load_stack
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.target import LocalTarget
-from freehold.local.bring_up import bring_up, bring_up_simulated
+from freehold.local.bring_up import bring_up, bring_up_hosted, bring_up_simulated
 from freehold.local.home import StackHome
 from freehold.local.models import LocalModel
 from freehold.planning.plan import Plan, make_plan
@@ -36,7 +37,12 @@ def command(stack: str, engine: str | None, smoke: bool) -> None:
     """
     root = checkout_root()
     plan = make_plan(stack, load_stack(stack, root))
-    if isinstance(plan.target, LocalTarget):
+    start = bring_up
+    if isinstance(plan.target, BedrockTarget):
+        if engine:
+            raise FreeholdError(f"stack {stack} runs no engine, Bedrock does: leave --engine out")
+        start = bring_up_hosted
+    elif isinstance(plan.target, LocalTarget):
         engine = engine or plan.target.engine
     elif engine != "simulated":
         raise FreeholdError(
@@ -46,7 +52,8 @@ def command(stack: str, engine: str | None, smoke: bool) -> None:
     home = StackHome.of(root, stack)
     console = Console()
     started = time.monotonic()
-    start = bring_up_simulated if engine == "simulated" else bring_up
+    if engine == "simulated":
+        start = bring_up_simulated
     models = start(plan, home, click.echo)
     console.print(f"up in {time.monotonic() - started:.0f} s\n")
     passed = run_smoke(plan, home) if smoke else True
@@ -59,7 +66,8 @@ def _tell(console: Console, plan: Plan, home: StackHome, models: dict[str, Local
     console.print("\n[bold]Models[/bold]")
     for pool in plan.pools:
         note = models[pool.name].note
-        console.print(f"  {pool.name} ({pool.role}, {pool.replicas}x): {note}", soft_wrap=True)
+        count = "" if pool.hosted else f", {pool.replicas}x"
+        console.print(f"  {pool.name} ({pool.role}{count}): {note}", soft_wrap=True)
     base_url = f"http://{plan.gateway.host}:{plan.gateway.port}/v1"
     key_file = home.key_file.relative_to(home.root)
     console.print("\n[bold]Use it[/bold]")

@@ -28,6 +28,8 @@ class Cluster(pulumi.ComponentResource):
     """
 
     name: str
+    version: str
+    """Minor version of Kubernetes, the nodes' too: EKS leaves them behind when they do not name it."""
     eks: eks.Cluster
     cluster_name: pulumi.Output[str]
     """As an output: what takes it waits for the control plane, and goes before it."""
@@ -44,7 +46,7 @@ class Cluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__("freehold:cluster:Cluster", "cluster", {}, opts)
-        self.name = stack
+        self.name, self.version = stack, version
         child = pulumi.ResourceOptions(parent=self)
         role, ready = iam.service_role(
             "control-plane",
@@ -80,6 +82,9 @@ class Cluster(pulumi.ComponentResource):
             cluster_identifier=stack,
             enable_server_side_apply=True,
             delete_unreachable=True,
+            # Pods start anew by a checksum; taking a ConfigMap away first would leave them without.
+            enable_config_map_mutable=True,
+            enable_secret_mutable=True,
             opts=child,
         )
         self.register_outputs({"name": stack})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -45,10 +43,10 @@ class EksPlatform(pulumi.ComponentResource):
         *,
         engine_tag: str,
         hub_token: pulumi.Output[str] | None,
-        gpu_metrics: Mapping[str, Any],
+        gpu_metrics: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """`gpu_metrics`: values of the DCGM exporter's chart, which monitoring decides."""
+        """`gpu_metrics`: the DCGM exporter's list of fields, which monitoring decides."""
         super().__init__("freehold:cluster:EksPlatform", plan.stack, {}, opts)
         # The stack file's region, whatever the shell's default is.
         provider = aws.Provider(
@@ -80,17 +78,20 @@ class EksPlatform(pulumi.ComponentResource):
             for group in groups
         ]
         defaults = ClusterDefaults(cluster, on_system, child)
-        store, registry = ModelStore(stack, child), Registry(stack, child)
-        imported = ModelImport(
-            cluster,
-            settings.region,
-            store,
-            stored_models(plan.pools),
-            registry.prefix.apply(lambda prefix: f"{prefix}/engine:{engine_tag}"),
-            hub_token,
-            [*on_system, *late.ready],
-            child,
-        )
+        registry = Registry(stack, child)
+        store, imported = None, ()
+        if models := stored_models(plan.pools):
+            store = ModelStore(stack, child)
+            imported = ModelImport(
+                cluster,
+                settings.region,
+                store,
+                models,
+                registry.prefix.apply(lambda prefix: f"{prefix}/engine:{engine_tag}"),
+                hub_token,
+                [*on_system, *late.ready],
+                child,
+            ).ready
         if ends := ends_soonest(plan):
             CapacityAlarm(stack, ends, settings.alarm_email, child)
         target = EksTarget(
@@ -100,7 +101,7 @@ class EksPlatform(pulumi.ComponentResource):
             store=store,
             image_registry=registry.prefix,
             front_door=network_load_balancer(plan.gateway),
-            imported=imported.ready,
+            imported=imported,
             ready=(
                 *late.ready,
                 *software.ready,

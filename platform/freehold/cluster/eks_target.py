@@ -15,7 +15,7 @@ from freehold.planning.plan import PoolPlan
 from . import iam
 from .cluster import Cluster
 from .gpu_node_group import GPU_TAINT
-from .model_store import ModelStore, stored_model
+from .model_store import ModelStore, StoredModel, stored_companions, stored_model
 from .nodes import SYSTEM
 from .tags import tags
 from .targets import (
@@ -68,7 +68,15 @@ class ClusterDefaults(pulumi.ComponentResource):
                     "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
                 },
                 provisioner="ebs.csi.aws.com",
-                parameters={"type": "gp3", "encrypted": "true"},
+                parameters={
+                    "type": "gp3",
+                    "encrypted": "true",
+                    # Its disks are found when the cluster is gone (docs/teardown.md).
+                    **{
+                        f"tagSpecification_{place}": f"{key}={value}"
+                        for place, (key, value) in enumerate(tags(cluster.name).items(), 1)
+                    },
+                },
                 reclaim_policy="Delete",
                 allow_volume_expansion=True,
                 # A volume is made in the zone that its pod got.
@@ -127,7 +135,8 @@ class EksTarget:
     cluster: Cluster
     aws: aws.Provider
     region: str
-    store: ModelStore
+    store: ModelStore | None
+    """None where no engine runs."""
     image_registry: pulumi.Output[str]
     front_door: FrontDoor
     imported: tuple[pulumi.Resource, ...]
@@ -137,6 +146,7 @@ class EksTarget:
 
     priority_class: str | None = PRIORITY
     registry_mirror: str | None = None
+    image_pull_secret: str | None = None
     egress: tuple[Egress, ...] = (_IDENTITY_AGENT, _S3)
 
     @property
@@ -163,12 +173,21 @@ class EksTarget:
         model = stored_model(pool)
         if model is None:
             return ModelSource(kind="hub", uri=pool.settings.model)
-        uri = pulumi.Output.concat("s3://", self.store.bucket.bucket, "/", model.prefix)
-        return ModelSource(kind="s3", uri=uri, environment={"AWS_REGION": self.region})
+        return ModelSource(
+            kind="s3",
+            uri=self._uri(model),
+            environment={"AWS_REGION": self.region},
+            companions={one.repo: self._uri(one) for one in stored_companions(pool)},
+        )
+
+    def _uri(self, model: StoredModel) -> pulumi.Output[str]:
+        assert self.store
+        return pulumi.Output.concat("s3://", self.store.bucket.bucket, "/", model.prefix)
 
     def model_reader(
         self, namespace: str, service_account: str, *, parent: pulumi.Resource
     ) -> Identity:
+        assert self.store
         _, ready = iam.pod_role(
             f"{namespace}-{service_account}",
             iam.PodUser(self.cluster.cluster_name, namespace, service_account),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from freehold.config.engine import DraftModelSpeculation, Eagle3Speculation
 from freehold.config.gateway import Gateway
 from freehold.config.target import ExistingCluster
 from freehold.planning.plan import PoolPlan
 
+from .model_companions import companions
 from .targets import (
     NODE_GROUP_LABEL,
     Egress,
@@ -89,6 +89,10 @@ class ExistingTarget:
         return self.settings.registry_mirror
 
     @property
+    def image_pull_secret(self) -> str | None:
+        return self.settings.image_pull_secret
+
+    @property
     def image_registry(self) -> pulumi.Input[str]:
         return self.settings.registry_mirror or _NO_REGISTRY
 
@@ -116,7 +120,7 @@ class ExistingTarget:
             return ModelSource(kind="hub", uri=model.model)
         claim, _, folder = source.partition("://")[2].partition("/")
         base = source.rstrip("/") if source.startswith("s3://") else folder.strip("/")
-        beside = {name: f"{base}/{name}/main".lstrip("/") for name in _companions(pool)}
+        beside = {name: f"{base}/{name}/main".lstrip("/") for name in companions(pool)}
         uri = f"{base}/{model.model}/{model.revision or 'main'}".lstrip("/")
         if source.startswith("s3://"):
             return ModelSource(kind="s3", uri=uri, companions=beside)
@@ -143,15 +147,6 @@ class ExistingTarget:
         )
 
 
-def _companions(pool: PoolPlan) -> Iterator[str]:
-    """Draft models and adapters that the stack file names by repository."""
-    options = pool.settings.options
-    named = [adapter.path for adapter in options.lora]
-    if isinstance(options.speculation, DraftModelSpeculation | Eagle3Speculation):
-        named.append(options.speculation.model)
-    yield from (name for name in named if not name.startswith(("/", ".", "~", "s3://")))
-
-
 class ExistingPlatform(pulumi.ComponentResource):
     """The way to a cluster that exists."""
 
@@ -172,6 +167,9 @@ class ExistingPlatform(pulumi.ComponentResource):
             context=settings.context,
             cluster_identifier=settings.context,
             enable_server_side_apply=True,
+            # Pods start anew by a checksum; taking a ConfigMap away first would leave them without.
+            enable_config_map_mutable=True,
+            enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.target = ExistingTarget(stack, settings, gateway, provider)

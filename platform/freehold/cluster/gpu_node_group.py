@@ -175,6 +175,7 @@ class GpuNodeGroup(pulumi.ComponentResource):
             cluster_name=cluster.cluster_name,
             node_role_arn=role.arn,
             subnet_ids=network.subnets_of(nodes.zones),
+            version=cluster.version,
             ami_type="AL2023_x86_64_NVIDIA",
             capacity_type=nodes.capacity_type,
             instance_types=None if in_template else [*nodes.instance_types],

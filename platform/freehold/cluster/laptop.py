@@ -3,11 +3,14 @@ program with no cloud."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+
+from freehold.config import FreeholdError, load_stack
 
 
 class _Runtime(ResourceProvider):
@@ -21,7 +24,7 @@ class _Runtime(ResourceProvider):
 
     def diff(self, _id: str, old: dict[str, Any], new: dict[str, Any]) -> DiffResult:
         moved = [key for key in ("root", "stack") if old.get(key) != new.get(key)]
-        changed = bool(moved) or old.get("plan") != new.get("plan")
+        changed = bool(moved) or any(old.get(key) != new.get(key) for key in ("plan", "settings"))
         return DiffResult(changes=changed, replaces=moved, delete_before_replace=True)
 
     def update(self, _id: str, old: dict[str, Any], new: dict[str, Any]) -> UpdateResult:
@@ -35,14 +38,20 @@ class _Runtime(ResourceProvider):
 
 
 def _up(props: dict[str, Any]) -> dict[str, Any]:
-    from freehold.config import load_stack
-    from freehold.local.bring_up import bring_up
+    from freehold.config.target import LocalTarget
+    from freehold.local.bring_up import bring_up, bring_up_simulated
     from freehold.local.home import StackHome
     from freehold.planning.plan import make_plan
 
     root, stack = Path(props["root"]), str(props["stack"])
     plan = make_plan(stack, load_stack(stack, root))
-    bring_up(plan, StackHome.of(root, stack), pulumi.log.info)
+    simulated = isinstance(plan.target, LocalTarget) and plan.target.engine == "simulated"
+    start = bring_up_simulated if simulated else bring_up
+    try:
+        start(plan, StackHome.of(root, stack), pulumi.log.info)
+    except FreeholdError:
+        sys.tracebacklimit = 0  # Pulumi prints the traceback of whatever a provider raises
+        raise
     return props
 
 
@@ -56,7 +65,8 @@ class LaptopStack(pulumi.ComponentResource):
 
 
 class Laptop(Resource):
-    """Every process of a stack; `plan` decides whether anything is different."""
+    """Every process of a stack. `plan` is for people to read; that and the stack file's settings decide
+    whether anything is different."""
 
     def __init__(
         self,
@@ -66,4 +76,6 @@ class Laptop(Resource):
         plan: dict[str, Any],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        super().__init__(_Runtime(), name, {"stack": stack, "root": str(root), "plan": plan}, opts)
+        settings = load_stack(stack, root).model_dump_json()
+        wanted = {"stack": stack, "root": str(root), "plan": plan, "settings": settings}
+        super().__init__(_Runtime(), name, wanted, opts)

@@ -13,6 +13,7 @@ from freehold.catalog.models import find_model
 from freehold.planning.plan import PoolPlan
 
 from . import iam
+from .model_companions import companions, on_hub
 from .tags import tags
 
 # Whoever replaces a model by mistake has a month to notice (working choice).
@@ -40,9 +41,10 @@ class StoredModel:
 
 
 def stored_model(pool: PoolPlan) -> StoredModel | None:
-    """What the store must hold for a pool; None for a model that is a folder of the image."""
+    """What the store must hold for a pool; None for a model that is a folder of the image, or
+    somebody else's."""
     repo = pool.settings.model
-    if repo.startswith((".", "/", "~", "s3://")):
+    if pool.hosted or not on_hub(repo):
         return None
     known = find_model(repo)
     return StoredModel(
@@ -53,9 +55,17 @@ def stored_model(pool: PoolPlan) -> StoredModel | None:
     )
 
 
+def stored_companions(pool: PoolPlan) -> list[StoredModel]:
+    """Draft models and adapters. They bring no code: only the pool's own model may be trusted to."""
+    return [StoredModel(repo, "main", gated=False, allow_code=False) for repo in companions(pool)]
+
+
 def stored_models(pools: Sequence[PoolPlan]) -> list[StoredModel]:
     """Every checkpoint once, in the order of the pools."""
-    found = dict.fromkeys(model for pool in pools if (model := stored_model(pool)))
+    found: dict[StoredModel, None] = {}
+    for pool in pools:
+        if model := stored_model(pool):
+            found |= dict.fromkeys([model, *stored_companions(pool)])
     return list(found)
 
 
@@ -67,7 +77,7 @@ class ModelStore(pulumi.ComponentResource):
 
     def __init__(self, stack: str, opts: pulumi.ResourceOptions) -> None:
         super().__init__("freehold:cluster:ModelStore", "model-store", {}, opts)
-        child = pulumi.ResourceOptions(parent=self)
+        # Its settings too: what stays stays closed and encrypted.
         kept = pulumi.ResourceOptions(parent=self, protect=True)
         self.key = aws.kms.Key(
             "models",
@@ -85,7 +95,7 @@ class ModelStore(pulumi.ComponentResource):
             "models",
             bucket=name,
             versioning_configuration={"status": "Enabled"},
-            opts=child,
+            opts=kept,
         )
         aws.s3.BucketServerSideEncryptionConfiguration(
             "models",
@@ -99,7 +109,7 @@ class ModelStore(pulumi.ComponentResource):
                     "bucket_key_enabled": True,  # one call to KMS for many objects
                 }
             ],
-            opts=child,
+            opts=kept,
         )
         aws.s3.BucketPublicAccessBlock(
             "models",
@@ -108,10 +118,10 @@ class ModelStore(pulumi.ComponentResource):
             block_public_policy=True,
             ignore_public_acls=True,
             restrict_public_buckets=True,
-            opts=child,
+            opts=kept,
         )
         aws.s3.BucketOwnershipControls(
-            "models", bucket=name, rule={"object_ownership": "BucketOwnerEnforced"}, opts=child
+            "models", bucket=name, rule={"object_ownership": "BucketOwnerEnforced"}, opts=kept
         )
         aws.s3.BucketLifecycleConfiguration(
             "models",
@@ -125,10 +135,10 @@ class ModelStore(pulumi.ComponentResource):
                     "abort_incomplete_multipart_upload": {"days_after_initiation": 1},
                 }
             ],
-            opts=child,
+            opts=kept,
         )
         aws.s3.BucketPolicy(
-            "models", bucket=name, policy=self.bucket.arn.apply(_tls_only), opts=child
+            "models", bucket=name, policy=self.bucket.arn.apply(_tls_only), opts=kept
         )
         self.register_outputs({"bucket": name})
 

@@ -1,4 +1,4 @@
-"""Charts that make a cluster one for GPUs: device plugin, GPU metrics, load balancers, scaling."""
+"""What nodes and pods need besides Kubernetes: GPUs, load balancers, scaling."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
-import yaml
 
 from freehold.catalog.release import Release
 
 from . import iam
 from .cluster import Cluster
-from .gpu_node_group import GPU_TAINT, GpuNodes
+from .gpu_node_group import GpuNodes
+from .gpu_software import GpuSoftware
 from .network import Network
 from .nodes import SYSTEM
 from .software_policies import autoscaler_policy, load_balancer_policy
@@ -22,7 +22,6 @@ from .tags import tags
 from .targets import NODE_GROUP_LABEL, PodSecurity, pod_security_labels
 
 _ON_SYSTEM_NODES = {NODE_GROUP_LABEL: SYSTEM}
-_ON_GPU_NODES = {"nvidia.com/gpu.present": "true"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Chart:
 
 
 class NodeSoftware(pulumi.ComponentResource):
-    """Namespaces, charts and identities. Two namespaces: what drives GPUs must be privileged."""
+    """What drives GPUs, and controllers: a namespace, charts and their identities. Without GPUs only the
+    load balancer's controller."""
 
     ready: tuple[pulumi.Resource, ...]
 
@@ -47,27 +47,28 @@ class NodeSoftware(pulumi.ComponentResource):
         network: Network,
         groups: Sequence[GpuNodes],
         release: Release,
-        gpu_metrics: Mapping[str, Any],
+        gpu_metrics: str,
         after: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> None:
         super().__init__("freehold:cluster:NodeSoftware", "node-software", {}, opts)
         self._cluster, self._release, self._after = cluster, release, after
-        drivers = self._namespace("gpu-drivers", "privileged")
         controllers = self._namespace("controllers", "baseline")
         balancer = self._load_balancer(region, network)
+        gpus: GpuSoftware | None = None
         charts = [
-            Chart("nvidia-device-plugin", "gpu-drivers", device_plugin_values(groups), (drivers,)),
-            Chart("dcgm-exporter", "gpu-drivers", {**_DCGM, **gpu_metrics}, (drivers,)),
             Chart(
                 "aws-load-balancer-controller",
                 "controllers",
                 balancer_values(cluster.name, region) | {"vpcId": network.vpc_id},
                 (controllers, *balancer),
-            ),
-            # Its webhooks call the API of every other chart's objects: it starts by itself.
-            Chart("keda", "controllers", _KEDA, (controllers,)),
+            )
         ]
+        if groups:
+            child = pulumi.ResourceOptions(parent=self)
+            gpus = GpuSoftware(cluster, groups, release, gpu_metrics, after, child)
+            # Its webhooks call the API of every other chart's objects: it starts by itself.
+            charts.append(Chart("keda", "controllers", _KEDA, (controllers,)))
         if any(group.autoscaled for group in groups):
             charts.append(
                 Chart(
@@ -77,7 +78,7 @@ class NodeSoftware(pulumi.ComponentResource):
                     (controllers, *self._autoscaler()),
                 )
             )
-        self.ready = tuple(self._release_of(chart) for chart in charts)
+        self.ready = (*(self._release_of(chart) for chart in charts), *(gpus.ready if gpus else ()))
         self.register_outputs({})
 
     def _options(self, after: Sequence[pulumi.Resource]) -> pulumi.ResourceOptions:
@@ -130,41 +131,6 @@ class NodeSoftware(pulumi.ComponentResource):
         return ready
 
 
-def device_plugin_values(groups: Sequence[GpuNodes]) -> dict[str, Any]:
-    """One configuration for each number of pools that share a GPU; a node's label picks its own."""
-    names = {group.labels["nvidia.com/device-plugin.config"] for group in groups} | {"exclusive"}
-    return {
-        "config": {
-            "default": "exclusive",
-            "map": {name: yaml.safe_dump(_device_config(name)) for name in sorted(names)},
-        },
-        "affinity": {},
-        "nodeSelector": _ON_GPU_NODES,
-        "tolerations": [GPU_TAINT.to_kubernetes()],
-    }
-
-
-def _device_config(name: str) -> dict[str, Any]:
-    config: dict[str, Any] = {"version": "v1", "flags": {"migStrategy": "none"}}
-    if name.startswith("shared-"):
-        config["sharing"] = {
-            "timeSlicing": {
-                # A pod that asks for two slices would get one GPU twice, and think it has two.
-                "failRequestsGreaterThanOne": True,
-                "resources": [
-                    {"name": "nvidia.com/gpu", "replicas": int(name.removeprefix("shared-"))}
-                ],
-            }
-        }
-    return config
-
-
-_DCGM: dict[str, Any] = {
-    "nodeSelector": _ON_GPU_NODES,
-    "tolerations": [GPU_TAINT.to_kubernetes()],
-    # Prometheus finds its pods by label; a ServiceMonitor needs an operator that may not be there.
-    "serviceMonitor": {"enabled": False},
-}
 _KEDA: dict[str, Any] = {
     "operator": {"replicaCount": 2},
     "nodeSelector": _ON_SYSTEM_NODES,
@@ -176,6 +142,7 @@ def balancer_values(cluster: str, region: str) -> dict[str, Any]:
     """Services with its class only: it serves no Ingress and changes no other Service."""
     return {
         "clusterName": cluster,
+        "defaultTags": tags(cluster),  # on every load balancer, so that a forgotten one is found
         "region": region,  # pods do not reach the instance's metadata
         "replicaCount": 2,
         "serviceAccount": {"create": True, "name": "aws-load-balancer-controller"},

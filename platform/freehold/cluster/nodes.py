@@ -70,6 +70,7 @@ class SystemNodeGroup(pulumi.ComponentResource):
             cluster_name=cluster.cluster_name,
             node_role_arn=role.arn,
             subnet_ids=network.subnets_of(target.zones),
+            version=cluster.version,
             ami_type="AL2023_x86_64_STANDARD",
             capacity_type="ON_DEMAND",
             instance_types=[target.system.instance_type],

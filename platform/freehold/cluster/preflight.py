@@ -20,7 +20,8 @@ from freehold.planning.plan import NodeGroup, Plan
 from .gpu_node_group import gpu_nodes
 
 # Service Quotas' codes for vCPUs of running instances, a region; new accounts have 0 of the GPU
-# ones (AWS docs, "EC2 instance quotas"; the codes are from memory of the console and unverified).
+# ones (AWS docs, "EC2 instance quotas"). The codes with these names are in many public repositories,
+# among them tables of `aws service-quotas list-service-quotas` (looked up 2026-11-24).
 _QUOTAS = {
     "G": ("L-DB2E81BA", "Running On-Demand G and VT instances"),
     "P": ("L-417A185B", "Running On-Demand P instances"),

@@ -9,7 +9,7 @@ import pulumi_aws as aws
 
 from .tags import tags
 
-OWN_IMAGES = ("engine", "gateway")
+OWN_IMAGES = ("engine", "gateway", "router")
 _KEEP = 20  # versions: enough to go back to, bounded so that 10 GB images do not pile up
 
 

@@ -151,6 +151,11 @@ class Target(Protocol):
         ...
 
     @property
+    def image_pull_secret(self) -> str | None:
+        """Secret for that registry, in every namespace; None where nodes may pull anyway."""
+        ...
+
+    @property
     def image_registry(self) -> pulumi.Input[str]:
         """Host and path of the images that Freehold builds itself (engine, gateway), such as the
         account's ECR; serving adds `/engine:<tag>`."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .bedrock import BedrockTarget
+from .bedrock_rules import on_bedrock
 from .cache import KvCache
 from .capacity import CapacityBlock, Reservation
 from .errors import nearest
+from .pool_rules import Problem, disaggregated_problems, rollout_problems
 from .stack import ModelPool, Stack
 from .target import EksTarget, ExistingCluster, LocalTarget
-
-Problem = tuple[str, str]
 
 
 def problems(stack: Stack) -> list[Problem]:
@@ -22,14 +23,20 @@ def problems(stack: Stack) -> list[Problem]:
     return [
         *_names(stack),
         *_tenants(stack),
-        *(
-            _on_this_machine(stack)
-            if isinstance(stack.target, LocalTarget)
-            else _on_a_cluster(stack)
-        ),
+        *_of_the_target(stack),
         *_groups(stack),
+        *rollout_problems(stack),
+        *disaggregated_problems(stack),
         *_schedule(stack),
     ]
+
+
+def _of_the_target(stack: Stack) -> Iterator[Problem]:
+    if isinstance(stack.target, LocalTarget):
+        return _on_this_machine(stack)
+    if isinstance(stack.target, BedrockTarget):
+        return on_bedrock(stack, stack.target)
+    return _on_a_cluster(stack)
 
 
 def _names(stack: Stack) -> Iterator[Problem]:
@@ -59,6 +66,17 @@ def _tenants(stack: Stack) -> Iterator[Problem]:
         if key.tenant in tenants:
             yield path, f'tenant "{key.tenant}" has two keys: give each its own name'
         tenants.add(key.tenant)
+        if key.external and not _has_cluster(stack):
+            yield (
+                f"{path}.external",
+                "has no effect without a cluster: say secret_env, or nothing and a key is made",
+            )
+        if key.cache_group and not stack.gateway.seals:
+            yield (
+                f"{path}.cache_group",
+                "has no effect: all keys share one prompt cache unless gateway.sealed is true or there "
+                "is more than one key",
+            )
         for model in key.models or []:
             if model not in served:
                 yield (
@@ -66,6 +84,12 @@ def _tenants(stack: Stack) -> Iterator[Problem]:
                     f'key of tenant "{key.tenant}" allows the model "{model}", which no pool '
                     f"serves{nearest(model, served)}; served are: {', '.join(sorted(served))}",
                 )
+
+
+def _has_cluster(stack: Stack) -> bool:
+    if isinstance(stack.target, BedrockTarget):
+        return stack.target.cluster is not None
+    return not isinstance(stack.target, LocalTarget)
 
 
 # Keys that a laptop has no use for: saying them there is a misunderstanding.
@@ -94,6 +118,8 @@ def _on_this_machine(stack: Stack) -> Iterator[Problem]:
 
 def _local_cache(cache: KvCache) -> Iterator[Problem]:
     where = "has no effect with target.kind local: the stack runs its own Redis, in memory"
+    if cache.placement != "sidecar":
+        yield "cache.placement", "has no effect with target.kind local: one server for all workers"
     if cache.nvme_gib is not None:
         yield "cache.nvme_gib", where
     if cache.redis and (cache.redis.endpoint or cache.redis.tls):

@@ -27,6 +27,12 @@ class Demand(Model):
     prefix_hit_rate: float = Field(
         default=0.0, ge=0, lt=1, description="Share of prompt tokens found in the KV cache."
     )
+    shared_prefix_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="Beginning that all prompts share (instructions, tools): what sealing tenants' "
+        "caches costs.",
+    )
     accepted_tokens: float = Field(
         default=0.0,
         ge=0,
@@ -66,3 +72,24 @@ class Placement(Model):
     tensor_parallel: int | None = Field(default=None, ge=1, le=16)
     pipeline_parallel: int | None = Field(default=None, ge=1, le=16)
     replicas: int | None = Field(default=None, ge=1, le=64)
+
+
+class Disaggregated(Model):
+    """Some workers only read prompts, the others only write answers. What is left out the plan
+    chooses."""
+
+    prefill_replicas: int | None = Field(default=None, ge=1, le=63, description="Read prompts.")
+    decode_replicas: int | None = Field(default=None, ge=1, le=63, description="Write answers.")
+    link_gbps: float | None = Field(
+        default=None,
+        gt=0,
+        description="Gbit/s at which a KV cache goes from one worker to another, where you have "
+        "measured it or run RDMA of your own; when absent, TCP as EC2 limits it.",
+    )
+
+    @property
+    def replicas(self) -> int | None:
+        """Of both parts, where both are pinned."""
+        if self.prefill_replicas is None or self.decode_replicas is None:
+            return None
+        return self.prefill_replicas + self.decode_replicas

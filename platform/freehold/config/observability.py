@@ -15,3 +15,9 @@ class Prometheus(Model):
 
 class Observability(Model):
     prometheus: Prometheus | None = Prometheus()
+    runbook_url: str = Field(
+        default="docs/runbooks/{alert}.md",
+        pattern=r"\{alert\}",
+        description="Where the page of an alert is, `{alert}` standing for its name: a path in the "
+        "checkout, or an address that whoever is woken can open.",
+    )

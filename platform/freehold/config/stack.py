@@ -10,15 +10,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import Model, Name, Port
+from .bedrock import BedrockTarget
 from .cache import KvCache, RedisCache
+from .calibration import Calibration
 from .capacity import Capacity, OnDemand
-from .demand import Demand, Objectives, Placement
+from .demand import Demand, Disaggregated, Objectives, Placement
 from .engine import EngineOptions
-from .gateway import Gateway, GatewayKey
+from .gateway import Gateway, GatewayKey, Rollout
 from .observability import Observability, Prometheus
-from .target import LocalTarget, Target
+from .target import EksTarget, ExistingCluster, LocalTarget
 
 __all__ = [
+    "Budget",
     "Gateway",
     "GatewayKey",
     "Hours",
@@ -42,6 +45,9 @@ Role = Literal["generate", "embed", "rerank"]
 Policy = Literal["prefix", "session", "least_request", "round_robin"]
 Tier = Literal["small", "medium", "large"]
 Weights = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
+Target = Annotated[
+    LocalTarget | EksTarget | ExistingCluster | BedrockTarget, Field(discriminator="kind")
+]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
@@ -77,13 +83,23 @@ class ModelPool(Model):
     objectives: Objectives = Objectives()
     placement: Placement = Placement()
     capacity: Capacity | None = Field(default=None, description="The stack's when absent.")
+    calibration: Calibration | None = Field(
+        default=None, description="What a load test said of the predicted latency."
+    )
     gpu_group: Name | None = Field(
         default=None, description="Pools that name the same group share one GPU."
+    )
+    disaggregated: Disaggregated | None = Field(
+        default=None, description="Prompts are read and answers written by different workers."
+    )
+    rollout: Rollout | None = Field(
+        default=None, description="Takes a share of the requests for another pool's name."
     )
 
 
 class Hours(Model):
-    """When GPU nodes run; outside they are scaled to zero. Everything else stays."""
+    """When GPU nodes run; outside they are scaled to zero. Everything else stays. On Bedrock: when
+    the demand is there."""
 
     days: list[Day] = Field(min_length=1, max_length=7)
     start: str = Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")

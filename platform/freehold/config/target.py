@@ -162,8 +162,16 @@ class ExistingCluster(Model):
     runtime_class: str | None = Field(
         default=None, description='RuntimeClass of GPU pods, such as "nvidia".'
     )
+    already_runs: list[Literal["prometheus-operator", "node-exporter"]] = Field(
+        default=[], description="What watches the cluster already, and must not be there twice."
+    )
     registry_mirror: str | None = Field(
         default=None, description="Host and path that stand in front of every image."
+    )
+    image_pull_secret: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Secret for the registry, which you make in each of the stack's namespaces.",
     )
     model_source: str = Field(
         default="hub", description='"hub", s3://bucket/prefix, or pvc://claim/path.'
@@ -175,6 +183,3 @@ class ExistingCluster(Model):
         if source != "hub" and not source.startswith(("s3://", "pvc://")):
             raise ValueError('must be "hub", s3://bucket/prefix, or pvc://claim/path')
         return source
-
-
-Target = Annotated[LocalTarget | EksTarget | ExistingCluster, Field(discriminator="kind")]

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from freehold.config.capacity import CapacityBlock, OnDemand, Reservation
 from freehold.config.stack import Stack
 from freehold.config.target import EksTarget, ExistingCluster
-from freehold.engine.settings import EngineSettings, LmcacheTransfer
+from freehold.engine.settings import EngineSettings, LmcacheTransfer, NixlTransfer
 
 from .host import engine_need
 from .options import Option, Placed, Rules
-from .placement import Search
-from .plan_types import NodeGroup, PoolPlacement, PoolPlan, Sizing
+from .placement import Search, transfer
+from .plan_types import Disaggregation, NodeGroup, PoolPlacement, PoolPlan, Sizing
 from .startup import startup
 from .trap import ways_around
 
@@ -40,6 +40,7 @@ def _pool(stack: Stack, found: Search, option: Option, placed: Placed, rules: Ru
         policy=pool.policy,
         replicas=option.replicas,
         aliases=tuple(pool.aliases),
+        rollout=pool.rollout,
         settings=_settings(stack, option, placed),
         model=wanted.model.name,
         demand=pool.demand,
@@ -50,7 +51,16 @@ def _pool(stack: Stack, found: Search, option: Option, placed: Placed, rules: Ru
         not_predicted=None if placed.forecast else "pooling models have no latency model",
         ways=ways,
         search=found,
+        disaggregation=_disaggregation(option, placed),
     )
+
+
+def _disaggregation(option: Option, placed: Placed) -> Disaggregation | None:
+    moves = transfer(placed, option)
+    if moves is None:
+        return None
+    assert placed.forecast and placed.forecast.parts, "a pool that is taken apart has a demand"
+    return Disaggregation(placed.forecast.parts, moves)
 
 
 def _group_name(option: Option) -> str:
@@ -75,13 +85,16 @@ def _placement(option: Option, placed: Placed, found: Search) -> PoolPlacement:
 
 def _sizing(stack: Stack, option: Option, placed: Placed) -> Sizing:
     fit, wanted = placed.fit, placed.wanted
+    parts = placed.forecast.parts if placed.forecast else None
+    # What a prefill worker has read it holds until it is fetched, and no longer.
+    holding = parts.decode if parts else option.replicas
     return Sizing(
         context=wanted.context,
         weights_gib=wanted.model.weights(fit.engine.weights).total / 2**30,
         memory=fit.memory,
-        max_concurrency=fit.at_context * option.replicas,
-        max_typical_concurrency=fit.at_typical_length * option.replicas,
-        kv_cache_tokens=None if fit.kv_tokens is None else fit.kv_tokens * option.replicas,
+        max_concurrency=fit.at_context * holding,
+        max_typical_concurrency=fit.at_typical_length * holding,
+        kv_cache_tokens=None if fit.kv_tokens is None else fit.kv_tokens * holding,
         host=engine_need(wanted.pool, option.split.gpus, stack.cache),
         startup=startup(option, placed, owned=isinstance(stack.target, ExistingCluster)),
     )
@@ -108,7 +121,9 @@ def _settings(stack: Stack, option: Option, placed: Placed) -> EngineSettings:
             _TEMPLATES + template if template else None
         )
     transfer = None
-    if stack.cache and generates:
+    if pool.disaggregated:
+        transfer = NixlTransfer("decode")
+    elif stack.cache and generates:
         # A sidecar of each worker; containers share no /dev/shm, so both sides isolate their IPC.
         transfer = LmcacheTransfer(
             port=stack.cache.port,

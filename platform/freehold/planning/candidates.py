@@ -88,6 +88,10 @@ def _least(
     least = max((_least_replicas(placed) for placed in pools), default=1)
     if rules.ha:
         least = max(2, least)
+    if apart := unit[0].pool.disaggregated:
+        each = 2 if rules.ha else 1
+        writers = max(least, apart.decode_replicas or each)
+        least = (apart.prefill_replicas or each) + writers
     option = Option(offer, split, pools, least, per_node, 1)
     return with_replicas(option, pinned(unit).replicas or least, rules)
 

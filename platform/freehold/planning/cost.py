@@ -35,6 +35,8 @@ class CostItem:
     usd_per_hour: float
     usd_per_month: float
     gpu: bool = False
+    tokens: bool = False
+    """Paid to somebody else by the token."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class Cost:
         return sum(item.usd_per_month for item in self.items if item.gpu)
 
     @property
+    def token_usd_per_month(self) -> float:
+        return sum(item.usd_per_month for item in self.items if item.tokens)
+
+    @property
     def usd_per_million_output_tokens(self) -> float | None:
         """At the planned load for every hour that the GPUs run; all items."""
         return self._per_million(self.usd_per_month)
@@ -91,7 +97,7 @@ def stack_cost(stack: Stack, chosen: Sequence[Option], changes: Sequence[Change]
     hours = gpu_hours(stack)
     items = [*_gpu_items(chosen, hours)]
     if isinstance(stack.target, EksTarget):
-        items += _cluster_items(stack, stack.target, chosen)
+        items += cluster_items(stack, stack.target, chosen)
     return Cost(
         items=tuple(items),
         output_tokens_per_second=sum(option.output_throughput for option in chosen),
@@ -122,7 +128,8 @@ def option_capacity(option: Option) -> str:
     return capacity.kind if capacity else "on_demand"
 
 
-def _cluster_items(stack: Stack, target: EksTarget, chosen: Sequence[Option]) -> Iterator[CostItem]:
+def cluster_items(stack: Stack, target: EksTarget, chosen: Sequence[Option]) -> Iterator[CostItem]:
+    """What an EKS cluster costs beside its GPU nodes."""
     prices = load_prices()
     node = load_system_nodes()[target.system.instance_type]
     yield _item(
@@ -152,8 +159,9 @@ def _storage(stack: Stack, target: EksTarget, chosen: Sequence[Option]) -> Itera
         for option in chosen
         for placed in option.pools
     )
-    usd = held * prices["s3_gib_month"].usd / HOURS_A_MONTH
-    yield _item(f"model store: {held:.0f} GiB in S3", usd)
+    if held:
+        usd = held * prices["s3_gib_month"].usd / HOURS_A_MONTH
+        yield _item(f"model store: {held:.0f} GiB in S3", usd)
 
 
 def _item(name: str, usd: float, hours: float = HOURS_A_MONTH, *, gpu: bool = False) -> CostItem:

@@ -7,14 +7,20 @@ agrees with itself is found by halving.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from freehold.config.calibration import Calibration
 from freehold.config.demand import Demand
 from freehold.config.engine import NgramSpeculation
 
 from .sizing import Fit, Wanted
-from .speed import Deployment, Load, Prediction, Speculation, predict
+from .speed import Deployment, Factors, Load, Prediction, Speculation, predict
+
+if TYPE_CHECKING:
+    from .disaggregation import Parts
 
 # In-flight requests are found to this accuracy; the latency model is far coarser.
 _AGREES = 0.01
@@ -37,6 +43,8 @@ class Forecast:
     ttft_band: tuple[float, float]
     """Factors between which the truth lies for most."""
     tpot_band: tuple[float, float]
+    parts: Parts | None = None
+    """Of a pool that is taken apart."""
 
 
 class Forecaster:
@@ -48,12 +56,13 @@ class Forecaster:
         self._demand: Demand = demand
         self._fit = fit
         self._deployment = deployment_of(wanted, fit)
+        self._holds = float(fit.at_typical_length)
         self._known: dict[float, Prediction] = {}
 
     def at(self, replicas: int) -> Forecast | None:
         """The pool with so many replicas; None when they cannot carry the demand at any latency."""
         in_flight = self._in_flight(replicas)
-        if in_flight is None or in_flight / replicas > self._fit.at_typical_length:
+        if in_flight is None or in_flight / replicas > self._holds:
             return None
         one = self._replica(in_flight / replicas)
         return Forecast(
@@ -105,7 +114,7 @@ class Forecaster:
 
     def _rate_in_flight(self, rate: float) -> float | None:
         """Requests in flight of one replica that finish at this rate, a second (Little's law)."""
-        most = float(self._fit.at_typical_length)
+        most = self._holds
         if most / self.seconds(most) < rate:
             return None
         return _halve(lambda at_once: at_once / self.seconds(at_once) < rate, 0.0, most)
@@ -130,7 +139,7 @@ def _halve(too_few: Callable[[float], bool], low: float, high: float) -> float:
 
 def deployment_of(wanted: Wanted, fit: Fit) -> Deployment:
     split = fit.engine.split
-    return Deployment(
+    deployment = Deployment(
         model=wanted.model,
         gpu=fit.gpu,
         weights=fit.engine.weights,
@@ -141,6 +150,19 @@ def deployment_of(wanted: Wanted, fit: Fit) -> Deployment:
         kv_budget_tokens=fit.kv_tokens,
         max_num_seqs=fit.sequences,
         max_num_batched_tokens=fit.engine.batched_tokens,
+    )
+    return dataclasses.replace(deployment, factors=_factors(wanted.pool.calibration, deployment))
+
+
+def _factors(calibration: Calibration | None, deployment: Deployment) -> Factors:
+    """The stack file's, where this is the deployment that was measured."""
+    if calibration is None or calibration.deployment != deployment.name:
+        return Factors()
+    return Factors(
+        step=calibration.step,
+        prefill=calibration.prefill,
+        request=calibration.request,
+        measured=calibration.measured,
     )
 
 

@@ -48,7 +48,7 @@ def engine_need(pool: ModelPool, gpus: int, cache: KvCache | None) -> HostNeed:
         return HostNeed(_POOLING_VCPU, _ENGINE_GIB + _WORKER_GIB * gpus)
     offload = pool.engine.kv_offload_gib or 0.0
     need = HostNeed(_ENGINE_VCPU + _WORKER_VCPU * gpus, _ENGINE_GIB + _WORKER_GIB * gpus + offload)
-    if cache is None:
+    if cache is None or pool.disaggregated:  # whose KV cache goes to the other workers alone
         return need
     return need + HostNeed(
         _CACHE_SERVER_VCPU, _CACHE_SERVER_GIB + cache.host_memory_gib, cache.nvme_gib or 0.0

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from freehold.catalog.models import ModelSpec
 from freehold.catalog.release import load_release
-from freehold.config.errors import FreeholdError
 from freehold.config.stack import Stack
-from freehold.config.target import LocalTarget
+from freehold.config.target import EksTarget, ExistingCluster
 
 from .assembly import node_group, pool_plans
 from .break_even import break_even
@@ -19,6 +18,7 @@ from .options import Rules
 from .placement import Search, search
 from .plan_types import Plan
 from .refusals import refusal
+from .refused import refused
 from .resilience import single_points
 from .sizing import Wanted
 from .stack_rules import engine_refusals, over_budget, stack_refusals
@@ -29,7 +29,7 @@ def plan_cluster(
     name: str, stack: Stack, models: Mapping[str, ModelSpec], today: str | None
 ) -> Plan:
     """Raises FreeholdError with every refusal of every pool at once."""
-    assert not isinstance(stack.target, LocalTarget)
+    assert isinstance(stack.target, EksTarget | ExistingCluster)
     markets, rules = Markets(stack.target), Rules(ha=stack.ha, cache=stack.cache)
     refusals = [*stack_refusals(stack), *markets.unknown_gpus]
     wanted: list[Wanted] = []
@@ -39,14 +39,14 @@ def plan_cluster(
         wanted += [found] if found else []
     searches = _place(_units(wanted), markets, rules, refusals)
     if refusals:
-        raise _refused(name, refusals)
+        raise refused(name, refusals)
     chosen = [found.chosen for found in searches if found.chosen]
     pools = pool_plans(stack, searches, rules)
     cost = stack_cost(
         stack, chosen, () if markets.owned else tuple(changes(stack, chosen, markets))
     )
     if refusals := [*engine_refusals(pools), *over_budget(stack, cost)]:
-        raise _refused(name, refusals)
+        raise refused(name, refusals)
     return Plan(
         stack=name,
         target=stack.target,
@@ -59,6 +59,7 @@ def plan_cluster(
         tier=stack.tier,
         ha=stack.ha,
         hours=stack.hours,
+        budget=stack.budget,
         capacity=stack.capacity,
         node_groups=tuple(node_group(stack, option) for option in chosen),
         cost=cost,
@@ -66,12 +67,6 @@ def plan_cluster(
         single_points_of_failure=tuple(single_points(stack, chosen)),
         warnings=tuple(plan_warnings(stack, chosen, today)),
     )
-
-
-def _refused(name: str, refusals: Sequence[str]) -> FreeholdError:
-    count = "1 thing" if len(refusals) == 1 else f"{len(refusals)} things"
-    listed = "\n".join(f"  {line}" for line in refusals)
-    return FreeholdError(f"stack {name} is refused: {count} cannot be\n{listed}")
 
 
 def _units(wanted: Sequence[Wanted]) -> list[tuple[Wanted, ...]]:

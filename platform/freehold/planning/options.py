@@ -74,5 +74,8 @@ def pinned(pools: Sequence[Placed | Wanted]) -> Placement:
     for item in pools:
         wanted = item.wanted if isinstance(item, Placed) else item
         said = wanted.pool.placement.model_dump(exclude_none=True)
+        if apart := wanted.pool.disaggregated:
+            # NIXL moves no KV cache of pipeline stages (vLLM 0.32).
+            said |= {"replicas": apart.replicas, "pipeline_parallel": 1}
         merged = merged.model_copy(update=said)
     return merged

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from .candidates import candidates, with_replicas
-from .forecast import Forecaster
+from .disaggregation import DisaggregatedForecaster, Transfer, transfer_of
+from .forecast import Forecaster, deployment_of
 from .market import Market
 from .options import Option, Placed, Rules, pinned
 from .sizing import Wanted
@@ -57,18 +58,33 @@ class _Forecasters:
     def __init__(self) -> None:
         self._kept: dict[object, Forecaster] = {}
 
-    def of(self, placed: Placed) -> Forecaster:
+    def of(self, placed: Placed, option: Option, rules: Rules) -> Forecaster:
         engine = placed.fit.engine
+        moves = transfer(placed, option)
         key = (
             placed.wanted.pool.name,
             placed.fit.gpu.name,
             engine.weights,
             engine.split,
             placed.fit.memory.share,
+            moves,
         )
         if key not in self._kept:
-            self._kept[key] = Forecaster(placed.wanted, placed.fit)
+            self._kept[key] = (
+                DisaggregatedForecaster(placed.wanted, placed.fit, moves, ha=rules.ha)
+                if moves
+                else Forecaster(placed.wanted, placed.fit)
+            )
         return self._kept[key]
+
+
+def transfer(placed: Placed, option: Option) -> Transfer | None:
+    """What moving a prompt's KV cache takes, of a pool that is taken apart."""
+    if placed.wanted.pool.disaggregated is None or placed.wanted.pool.demand is None:
+        return None
+    network = option.offer.instance.network_gbps
+    deployment = deployment_of(placed.wanted, placed.fit)
+    return transfer_of(placed.wanted, deployment, network, option.replicas_per_node)
 
 
 def look_closely(option: Option, rules: Rules, forecasters: _Forecasters | None = None) -> Option:
@@ -79,15 +95,17 @@ def look_closely(option: Option, rules: Rules, forecasters: _Forecasters | None 
         return _within_stock(option)
 
     def short(replicas: int) -> bool:
-        return _shortfall(option, replicas, kept) is not None
+        return _shortfall(option, replicas, kept, rules) is not None
 
     replicas = pin or _fewest(short, option.replicas)
     resized = with_replicas(option, replicas, rules)
-    why = _shortfall(option, replicas, kept)
+    why = _shortfall(option, replicas, kept, rules)
     if why and not pin:
         why += f" (even with {replicas} replicas)"
     pools = tuple(
-        replace(placed, forecast=kept.of(placed).at(replicas)) if _has_speed(placed) else placed
+        replace(placed, forecast=kept.of(placed, option, rules).at(replicas))
+        if _has_speed(placed)
+        else placed
         for placed in option.pools
     )
     return _within_stock(replace(resized, pools=pools, problem=why))
@@ -111,14 +129,19 @@ def _fewest(short: Callable[[int], bool], least: int) -> int:
     return high
 
 
-def _shortfall(option: Option, replicas: int, kept: _Forecasters) -> str | None:
+def _shortfall(option: Option, replicas: int, kept: _Forecasters, rules: Rules) -> str | None:
     """What so many replicas do not reach, worst first; None when they do."""
     for placed in option.pools:
         if not _has_speed(placed):
             continue
         pool = placed.wanted.pool
         who = f"{pool.name}: " if len(option.pools) > 1 else ""
-        forecast = kept.of(placed).at(replicas)
+        forecast = kept.of(placed, option, rules).at(replicas)
+        if forecast is None and (moves := transfer(placed, option)):
+            return (
+                f"{who}{replicas} x {option.split}, some reading and some writing, with "
+                f"{moves.gbps:g} Gbit/s between two of them, carry less than the demand"
+            )
         if forecast is None:
             return (
                 f"{who}{replicas} x {option.split} holds "

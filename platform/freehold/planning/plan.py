@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from freehold.catalog.models import ModelSpec
 from freehold.catalog.release import load_release
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.stack import ModelPool, Stack
 from freehold.config.target import LocalTarget
 from freehold.engine.settings import EngineSettings, KvTransfer, LmcacheTransfer
 
-from .plan_types import NodeGroup, Plan, PoolPlacement, PoolPlan, Sizing
+from .plan_types import HostedModel, NodeGroup, Plan, PoolPlacement, PoolPlan, Sizing
 
-__all__ = ["NodeGroup", "Plan", "PoolPlacement", "PoolPlan", "Sizing", "make_plan"]
+__all__ = ["HostedModel", "NodeGroup", "Plan", "PoolPlacement", "PoolPlan", "Sizing", "make_plan"]
 
 
 def make_plan(
@@ -28,6 +29,10 @@ def make_plan(
     is what the age of prices is counted to; without it nobody is warned of old ones.
     Raises FreeholdError that names everything that cannot be, with the nearest thing that can.
     """
+    if isinstance(stack.target, BedrockTarget):
+        from .on_bedrock import plan_bedrock
+
+        return plan_bedrock(name, stack, today)
     if not isinstance(stack.target, LocalTarget):
         from .on_cluster import plan_cluster  # here: a laptop's stack needs none of it
 
@@ -68,6 +73,7 @@ def _local_pool(pool: ModelPool, stack: Stack) -> PoolPlan:
         replicas=pool.replicas,
         aliases=tuple(pool.aliases),
         settings=settings,
+        rollout=pool.rollout,
         fallback=pool.fallback,
         demand=pool.demand,
         objectives=pool.objectives,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from freehold.catalog.release import Release
 from freehold.config.capacity import Capacity, CapacityKind, OnDemand
 from freehold.config.demand import Demand, Objectives
+from freehold.config.gateway import Rollout
 from freehold.config.stack import (
+    Budget,
     Gateway,
     Hours,
     KvCache,
@@ -18,11 +21,14 @@ from freehold.config.stack import (
     Target,
     Tier,
 )
-from freehold.engine.settings import EngineSettings
+from freehold.engine.settings import EngineSettings, NixlTransfer
 
 if TYPE_CHECKING:  # a laptop's stack needs none of it
+    from freehold.catalog.hosted import HostedPrice
+
     from .break_even import BreakEven
     from .cost import Cost
+    from .disaggregation import Parts, Transfer
     from .forecast import Forecast
     from .host import HostNeed
     from .memory import Memory
@@ -81,6 +87,37 @@ class NodeGroup:
 
 
 @dataclass(frozen=True)
+class HostedModel:
+    """A model that somebody else serves, by the token."""
+
+    provider: str
+    id: str
+    """What the provider calls it."""
+    region: str
+    max_context: int | None
+    """Tokens; None for a model that the catalog lacks."""
+    requests_per_minute: float
+    """Of the demand, at its peak."""
+    price: HostedPrice | None
+    """None where nobody's figure is known: it is not in the cost."""
+
+
+Part = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True)
+class Disaggregation:
+    """A pool whose prompts are read and whose answers are written by different workers."""
+
+    parts: Parts
+    transfer: Transfer
+
+    @property
+    def replicas(self) -> dict[Part, int]:
+        return {"prefill": self.parts.prefill, "decode": self.parts.decode}
+
+
+@dataclass(frozen=True)
 class PoolPlan:
     """One served model: the engine that every replica runs, and how many there are."""
 
@@ -90,6 +127,8 @@ class PoolPlan:
     replicas: int
     aliases: tuple[str, ...]
     settings: EngineSettings
+    rollout: Rollout | None = None
+    """A share of another pool's requests comes here."""
     fallback: str | None = None
     """Built-in model that stands in where the hub cannot be reached (local target only)."""
     model: str | None = None
@@ -97,9 +136,11 @@ class PoolPlan:
     demand: Demand | None = None
     objectives: Objectives = field(default_factory=Objectives)
     placement: PoolPlacement | None = None
-    """None on the local target: this machine."""
+    """None on the local target (this machine), and for a hosted model."""
+    hosted: HostedModel | None = None
+    """No engine of ours runs: of `settings` only model, name and role mean something."""
     sizing: Sizing | None = None
-    """None on the local target."""
+    """None on the local target, and for a hosted model."""
     predicted: Forecast | None = None
     not_predicted: str | None = None
     """Why there is no prediction."""
@@ -107,6 +148,12 @@ class PoolPlan:
     """The PCIe trap and the ways around it, where the pool is near it."""
     search: Search | None = field(default=None, compare=False, repr=False)
     """Everything that was considered."""
+    disaggregation: Disaggregation | None = None
+    """`replicas` are then those of both parts together, and `settings` are the decode workers'."""
+
+    def settings_of(self, part: Part) -> EngineSettings:
+        """Those of one part's workers, of a pool that is taken apart."""
+        return dataclasses.replace(self.settings, kv_transfer=NixlTransfer(part))
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -129,6 +176,7 @@ class Plan:
     hours: Hours | None = None
     capacity: Capacity = field(default_factory=OnDemand)
     node_groups: tuple[NodeGroup, ...] = ()
+    budget: Budget | None = None
     cost: Cost | None = None
     """None on the local target, which costs nothing."""
     break_even: tuple[BreakEven, ...] = ()

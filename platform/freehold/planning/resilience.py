@@ -18,6 +18,8 @@ def single_points(stack: Stack, chosen: Sequence[Option]) -> Iterator[str]:
         name = option.offer.instance.name
         if option.replicas == 1:
             yield f"{names}: one replica; while it restarts or its {name} is replaced, no answers"
+        elif alone := _only_worker_of_its_kind(option):
+            yield f"{names}: one {alone} worker; while it restarts, no answers"
         elif option.nodes == 1:
             yield f"{names}: all {option.replicas} replicas are on one {name}"
         elif option_capacity(option) in ("reservation", "capacity_block"):
@@ -32,3 +34,11 @@ def single_points(stack: Stack, chosen: Sequence[Option]) -> Iterator[str]:
         yield "Redis: without it prompts are computed again; requests go on"
     if stack.observability.prometheus:
         yield "Prometheus: without it no alerts and no scaling; requests go on"
+
+
+def _only_worker_of_its_kind(option: Option) -> str | None:
+    for placed in option.pools:
+        parts = placed.forecast.parts if placed.forecast else None
+        if parts and 1 in (parts.prefill, parts.decode):
+            return "prefill" if parts.prefill == 1 else "decode"
+    return None

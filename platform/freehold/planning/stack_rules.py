@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from freehold.catalog.prices import load_system_nodes
+from freehold.config.bedrock import BedrockTarget
 from freehold.config.capacity import CapacityBlock, Reservation
 from freehold.config.errors import nearest
 from freehold.config.stack import Stack
@@ -21,9 +22,10 @@ _REDIS_SHARE = 0.6
 def stack_refusals(stack: Stack) -> list[str]:
     """What is wrong with the stack whatever its pools are."""
     found: list[str] = []
-    if isinstance(stack.target, EksTarget):
+    target = stack.target.cluster if isinstance(stack.target, BedrockTarget) else stack.target
+    if isinstance(target, EksTarget):
         known = load_system_nodes()
-        name = stack.target.system.instance_type
+        name = target.system.instance_type
         if name not in known:
             found.append(
                 f'target.system.instance_type: the catalog has no "{name}"{nearest(name, known)}; '
@@ -74,9 +76,10 @@ def over_budget(stack: Stack, cost: Cost) -> list[str]:
         key=lambda change: change.usd_per_month,
         reverse=True,
     )
+    gpus = f", of it {cost.gpu_usd_per_month:,.0f} for GPUs" if cost.gpu_usd_per_month else ""
     ways = " or ".join(f"{c.name} (${c.usd_per_month:,.0f})" for c in cheaper)
     return [
         f"budget.usd_per_month: {stack.budget.usd_per_month:,.0f}, the plan costs "
-        f"{cost.usd_per_month:,.0f}, of it {cost.gpu_usd_per_month:,.0f} for GPUs"
+        f"{cost.usd_per_month:,.0f}{gpus}"
         f"{f'; within it: {ways}' if ways else ': raise it, or lower the demand'}"
     ]

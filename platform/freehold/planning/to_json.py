@@ -9,10 +9,11 @@ from typing import Any
 from freehold.engine.command_line import command_line
 
 from .break_even import BreakEven
-from .cost import Cost
+from .cost import Cost, CostItem
 from .forecast import Forecast
 from .options import Option
-from .plan_types import NodeGroup, Plan, PoolPlan
+from .plan_types import Disaggregation, HostedModel, NodeGroup, Plan, PoolPlan
+from .sealing import SealingCost, sealing_cost
 from .startup import Startup
 from .trap import Way
 
@@ -24,7 +25,10 @@ def plan_to_json(plan: Plan, *, alternatives: bool = False) -> dict[str, Any]:
         "target": plan.target.kind,
         "tier": plan.tier,
         "ha": plan.ha,
-        "pools": [pool_to_json(pool, alternatives=alternatives) for pool in plan.pools],
+        "pools": [
+            pool_to_json(pool, alternatives=alternatives, sealing=sealing_cost(plan, pool))
+            for pool in plan.pools
+        ],
         "node_groups": [_node_group(group) for group in plan.node_groups],
         "cost": {
             **_cost(plan.cost),
@@ -36,7 +40,9 @@ def plan_to_json(plan: Plan, *, alternatives: bool = False) -> dict[str, Any]:
     }
 
 
-def pool_to_json(pool: PoolPlan, *, alternatives: bool) -> dict[str, Any]:
+def pool_to_json(
+    pool: PoolPlan, *, alternatives: bool, sealing: SealingCost | None = None
+) -> dict[str, Any]:
     placement, sizing, options = pool.placement, pool.sizing, pool.settings.options
     data: dict[str, Any] = {
         "name": pool.name,
@@ -53,7 +59,7 @@ def pool_to_json(pool: PoolPlan, *, alternatives: bool) -> dict[str, Any]:
         "gpus_per_replica": placement.gpus_per_replica if placement else 0,
         "tensor_parallel": options.tensor_parallel,
         "pipeline_parallel": options.pipeline_parallel,
-        "max_model_len": options.max_model_len,
+        "max_model_len": pool.hosted.max_context if pool.hosted else options.max_model_len,
         "memory_gib": _memory(pool),
         "kv_cache_tokens": sizing.kv_cache_tokens if sizing else None,
         "max_concurrency": sizing.max_concurrency if sizing else None,
@@ -64,8 +70,16 @@ def pool_to_json(pool: PoolPlan, *, alternatives: bool) -> dict[str, Any]:
         "objectives": pool.objectives.model_dump(exclude_none=True),
         "predicted": _forecast(pool.predicted) if pool.predicted else None,
         "not_predicted": pool.not_predicted,
-        "engine_args": command_line(pool.settings),
+        "engine_args": None if pool.hosted else command_line(pool.settings),
     }
+    if pool.hosted:
+        data |= {**dict.fromkeys(_OF_AN_ENGINE), "hosted": _hosted(pool.hosted)}
+    if sealing:
+        data["sealing"] = dataclasses.asdict(sealing)
+    if pool.disaggregation:
+        data["disaggregated"] = _disaggregated(pool, pool.disaggregation)
+    if pool.rollout:
+        data["rollout"] = pool.rollout.model_dump()
     if pool.ways:
         data["pcie_trap"] = [_way(way) for way in pool.ways]
     if alternatives and pool.search:
@@ -73,6 +87,44 @@ def pool_to_json(pool: PoolPlan, *, alternatives: bool) -> dict[str, Any]:
         data["alternatives"] = [option_to_json(option) for option in found]
         data["misfits"] = {name: why[-1] for name, why in pool.search.misfits.items()}
     return data
+
+
+# Null for a pool whose engine is somebody else's.
+_OF_AN_ENGINE = (
+    "repository",
+    "quantization",
+    "nodes",
+    "replicas",
+    "gpus_per_replica",
+    "tensor_parallel",
+    "pipeline_parallel",
+)
+
+
+def _hosted(hosted: HostedModel) -> dict[str, Any]:
+    price = hosted.price
+    return {
+        "provider": hosted.provider,
+        "id": hosted.id,
+        "region": hosted.region,
+        "requests_per_minute": round(hosted.requests_per_minute, 2),
+        "usd_per_million_input_tokens": price.input if price else None,
+        "usd_per_million_output_tokens": price.output if price else None,
+        "price_date": price.date if price else None,
+    }
+
+
+def _disaggregated(pool: PoolPlan, apart: Disaggregation) -> dict[str, Any]:
+    parts = {
+        part: {"replicas": replicas, "engine_args": command_line(pool.settings_of(part))}
+        for part, replicas in apart.replicas.items()
+    }
+    moves = {
+        "gigabytes_per_request": round(apart.transfer.gigabytes, 4),
+        "gbps": apart.transfer.gbps,
+        "milliseconds": round(apart.transfer.seconds * 1e3, 1),
+    }
+    return {**parts, "transfer": moves}
 
 
 def _memory(pool: PoolPlan) -> dict[str, float] | None:
@@ -162,6 +214,10 @@ def _break_even(one: BreakEven) -> dict[str, Any]:
     }
 
 
+def _item(item: CostItem) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(item).items() if key != "tokens"}
+
+
 def _cost(cost: Cost | None) -> dict[str, Any]:
     """The local target costs nothing that a plan knows of."""
     cost = cost or Cost(items=(), output_tokens_per_second=0.0, hours_per_month=0.0)
@@ -173,6 +229,6 @@ def _cost(cost: Cost | None) -> dict[str, Any]:
         "gpu_usd_per_month": round(cost.gpu_usd_per_month, 2),
         "gpu_usd_per_million_output_tokens": _rounded(cost.gpu_usd_per_million_output_tokens),
         "gpu_hours_per_month": round(cost.hours_per_month, 1),
-        "items": [dataclasses.asdict(item) for item in cost.items],
+        "items": [_item(item) for item in cost.items],
         "changes": [dataclasses.asdict(change) for change in cost.changes],
     }

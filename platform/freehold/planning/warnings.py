@@ -10,8 +10,10 @@ from freehold.config.engine import DraftModelSpeculation, NgramSpeculation
 from freehold.config.stack import Stack
 from freehold.config.target import EksTarget, NewVpc
 
+from .forecast import Forecaster
 from .market import HOME_REGION, days_old
 from .options import Option, Placed
+from .placement import transfer
 from .trap import is_trap
 
 STALE_DAYS = 90
@@ -56,8 +58,14 @@ def _capacity(option: Option) -> Iterator[str]:
 def _pool(stack: Stack, option: Option, placed: Placed) -> Iterator[str]:
     wanted, name = placed.wanted, placed.wanted.pool.name
     model = wanted.model
-    if placed.forecast and not placed.forecast.basis.startswith("measured"):
-        yield f"{name}: {model.name} on {option.offer.gpu.name}: {placed.forecast.basis}"
+    calibration, basis = wanted.pool.calibration, placed.forecast.basis if placed.forecast else ""
+    if calibration and not basis.startswith("calibrated"):
+        yield (
+            f"{name}: the calibration in the stack file is of {calibration.deployment}, which this plan "
+            "does not use: measure again, or pin the placement"
+        )
+    if basis and not basis.startswith(("measured", "calibrated")):
+        yield f"{name}: {model.name} on {option.offer.gpu.name}: {basis}"
     if placed.forecast and len(option.pools) > 1:
         yield f"{name}: predicted as if the other pools on its GPU were idle"
     if unverified := [field for field in model.unverified if field in _FIELDS_THAT_MATTER]:
@@ -65,6 +73,7 @@ def _pool(stack: Stack, option: Option, placed: Placed) -> Iterator[str]:
     if model.gated:
         yield f"{name}: {placed.fit.checkpoint.repo} may be gated: accept {model.licence}, set HF_TOKEN"
     yield from _speculation(placed)
+    yield from _disaggregated(stack, option, placed)
     yield from _tier(stack, placed)
     if option.split.tensor_parallel > 1 and "all_reduce" in option.offer.gpu.unverified:
         yield f"{name}: nobody measured all-reduce between {option.offer.gpu.name}s"
@@ -97,6 +106,37 @@ def _speculation(placed: Placed) -> Iterator[str]:
         )
     elif not isinstance(options, NgramSpeculation) and placed.forecast is None:
         yield f"{name}: speculation without a demand has no effect on the plan"
+
+
+def _disaggregated(stack: Stack, option: Option, placed: Placed) -> Iterator[str]:
+    """What taking a pool apart costs and gains, beside the same workers left whole."""
+    name, demand, moves = (
+        placed.wanted.pool.name,
+        placed.wanted.pool.demand,
+        transfer(placed, option),
+    )
+    if moves is None or demand is None or placed.forecast is None or placed.forecast.parts is None:
+        return
+    over = "" if moves.measured else " of TCP (no EFA is set up; RDMA of your own: link_gbps)"
+    yield (
+        f"{name}: the KV cache of {demand.input_tokens:,} tokens is {moves.gigabytes:.2f} GB: at "
+        f"{moves.gbps:g} Gbit/s{over} moving it adds {moves.seconds * 1e3:,.0f} ms to TTFT"
+    )
+    whole = Forecaster(placed.wanted, placed.fit).at(option.replicas)
+    instead = (
+        f"TTFT {whole.median_ttft_ms:,.0f} ms, TPOT {whole.median_tpot_ms:,.0f} ms"
+        if whole
+        else "too few for the demand"
+    )
+    yield f"{name}: the same {option.replicas} workers without disaggregated: {instead}"
+    if demand.prefix_hit_rate and placed.forecast.parts.prefill > 1:
+        yield (
+            f"{name}: prefix_hit_rate {demand.prefix_hit_rate:g} is counted on, but vllm-router spreads "
+            f"prompts by load: each of {placed.forecast.parts.prefill} prefill workers must have read a "
+            "prefix itself"
+        )
+    if stack.cache:
+        yield f"{name}: disaggregated workers keep nothing in the stack's cache"
 
 
 def _tier(stack: Stack, placed: Placed) -> Iterator[str]:

@@ -197,11 +197,19 @@ _TAGGED = (
     "aws:ec2/vpc:Vpc",
     "aws:ec2/natGateway:NatGateway",
     "aws:kms/key:Key",
+    "aws:bedrock/inferenceProfile:InferenceProfile",
+    "aws:budgets/budget:Budget",
     "eks:index:Cluster",
 )
 
 AWS_RULES = (
-    ResourceRule("kms-rotation", "CIS 5.3.1", "Keys are rotated.", ("aws:kms/key:Key",), _key),
+    ResourceRule(
+        "kms-rotation",
+        "EKS best practices: data encryption",
+        "Keys are rotated.",
+        ("aws:kms/key:Key",),
+        _key,
+    ),
     ResourceRule(
         "node-metadata",
         "EKS best practices: identity and access",
@@ -242,14 +250,14 @@ AWS_RULES = (
     ),
     ResourceRule(
         "security-groups",
-        "CIS 5.4.3",
+        "EKS best practices: network security",
         "No security group lets the internet in.",
         (_GROUP,),
         _security_group,
     ),
     ResourceRule(
         "security-group-rules",
-        "CIS 5.4.3",
+        "EKS best practices: network security",
         "No rule lets the internet in.",
         (_INGRESS, _OLD_RULE),
         _security_rule,
@@ -263,7 +271,7 @@ AWS_RULES = (
     ),
     ResourceRule(
         "iam-permissions",
-        "CIS 5.2.1",
+        "EKS best practices: identity and access",
         "No wildcard actions, no writes on everything.",
         (_ROLE_POLICY, _POLICY),
         _permissions,

@@ -79,7 +79,7 @@ CLUSTER_RULES = (
     ),
     ResourceRule(
         "cluster-authentication",
-        "CIS 5.5.1",
+        "CIS 4.1.7, 5.5.1",
         "Who may enter is said by access entries alone.",
         _EITHER,
         _authentication,

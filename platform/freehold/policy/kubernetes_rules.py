@@ -21,6 +21,8 @@ _WORKLOADS = tuple(
 _NAMESPACE = "kubernetes:core/v1:Namespace"
 _POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
 _STORAGE = "kubernetes:storage.k8s.io/v1:StorageClass"
+# Whoever makes a workload privileged says why in this annotation.
+_WHY_PRIVILEGED = "freehold/why-privileged"
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
@@ -42,14 +44,15 @@ def _images(inputs: Inputs) -> Iterator[str]:
 def _privileges(inputs: Inputs) -> Iterator[str]:
     spec = at(inputs, "spec.template.spec", {})
     pod = spec.get("securityContext") or {}
+    why = (at(inputs, "metadata.annotations") or {}).get(_WHY_PRIVILEGED)
     for container in _containers(inputs):
         own = container.get("securityContext") or {}
         merged, name = {**pod, **own}, container.get("name")
-        if merged.get("runAsNonRoot") is not True:
+        if merged.get("runAsNonRoot") is not True and not why:
             yield f"container {name} may run as root"
-        if own.get("allowPrivilegeEscalation") is not False:
+        if own.get("allowPrivilegeEscalation") is not False and not why:
             yield f"container {name} may gain privileges"
-        if own.get("privileged"):
+        if own.get("privileged") and not why:
             yield f"container {name} is privileged"
         if "ALL" not in (at(own, "capabilities.drop") or []):
             yield f"container {name} keeps capabilities"
@@ -103,7 +106,7 @@ KUBERNETES_RULES = (
     ResourceRule(
         "pod-privileges",
         "CIS 4.2.1 to 4.2.5",
-        "Containers run as nobody and stay so.",
+        "Containers run as nobody and stay so, or their workload says why not.",
         _WORKLOADS,
         _privileges,
     ),
@@ -130,7 +133,7 @@ KUBERNETES_RULES = (
     ),
     StackRule(
         "network-policies",
-        "CIS 4.3.2",
+        "CIS 4.3.2, 5.4.4",
         "Every namespace with workloads is closed by default.",
         _network_policies,
     ),

@@ -26,7 +26,8 @@ class ResourceRule:
 
     name: str
     stands_for: str
-    """Control of the CIS EKS Benchmark 1.7, or chapter of the EKS best practices guide."""
+    """Control of the CIS EKS Benchmark 1.7.0 (numbers and titles as in kube-bench's cfg/eks-1.7.0, read
+    2026-11-24), or chapter of the EKS best practices guide."""
     description: str
     types: tuple[str, ...]
     check: Callable[[Inputs], Iterable[str]]

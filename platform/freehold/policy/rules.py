@@ -18,6 +18,10 @@ from .cluster_rules import CLUSTER_RULES
 from .kubernetes_rules import KUBERNETES_RULES
 from .rule import Inputs, ResourceRule, Rule, StackRule
 
+# pulumi-eks 4.4 (built on Pulumi's SDK 3.173) registers its component without its arguments, which that
+# SDK sends from 3.202 on: the engine shows it empty, and the control plane below it whole.
+_EXPANDED = "eks:index:Cluster"
+
 RULES: tuple[Rule, ...] = (*CLUSTER_RULES, *AWS_RULES, *KUBERNETES_RULES)
 
 
@@ -40,7 +44,8 @@ def policies() -> list[ResourceValidationPolicy | StackValidationPolicy]:
 
 def _resource_policy(rule: ResourceRule) -> ResourceValidationPolicy:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        if args.resource_type in rule.types:
+        expanded = args.resource_type == _EXPANDED and not args.props
+        if args.resource_type in rule.types and not expanded:
             for problem in rule.check(args.props):
                 report(problem, None)
 

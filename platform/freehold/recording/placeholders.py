@@ -5,7 +5,10 @@ They are readable on purpose (`<network.id>`), and of the right form where other
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from . import sdk
 
 ACCOUNT = "<account-id>"
 
@@ -39,7 +42,17 @@ def resource_id(name: str) -> str:
     return f"<{name}.id>"
 
 
-def output(name: str, property_name: str, type_: Any) -> Any:
+def state(token: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Every output of a resource: its inputs come back, the rest is made up."""
+    made_up = {
+        key: _output(name, key, type_)
+        for key, type_ in sdk.output_types(token).items()
+        if key not in inputs
+    }
+    return {key: value for key, value in made_up.items() if value is not None} | dict(inputs)
+
+
+def _output(name: str, property_name: str, type_: Any) -> Any:
     """The value of an output that is no input; None for types that no program here reads."""
     if type_ is str:
         return f"<{name}.{property_name}>"

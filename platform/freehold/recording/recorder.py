@@ -19,7 +19,7 @@ from pulumi.runtime.settings import SETTINGS, configure, set_root_resource
 from pulumi.runtime.stack import run_in_stack
 from pulumi.runtime.sync_await import _ensure_event_loop, _sync_await
 
-from . import placeholders, sdk
+from . import placeholders
 from .resource import STACK_TYPE, Recording, Resource
 
 PROJECT = "freehold"
@@ -99,7 +99,8 @@ class _Monitor(mocks.MockMonitor):
 
     def recording(self) -> Recording:
         return Recording(
-            resources=tuple(self._recorded),
+            # What does not wait for one another is registered in any order.
+            resources=tuple(sorted(self._recorded, key=lambda resource: resource.urn)),
             exports=dict(self._exports),
             secret_exports=self._secret_exports,
             invokes=tuple(self._invokes),
@@ -145,14 +146,10 @@ class _Monitor(mocks.MockMonitor):
             return "", {}
         if not self._known:
             return "", dict(inputs)
-        made_up = {
-            name: placeholders.output(request.name, name, type_)
-            for name, type_ in sdk.output_types(request.type).items()
-        }
-        state = {name: value for name, value in made_up.items() if value is not None} | inputs
+        state = placeholders.state(request.type, request.name, inputs)
         if request.type.startswith(_DYNAMIC):
             # Its Python code makes this up; the wire does not tell names of outputs.
-            state.setdefault("value", placeholders.output(request.name, "value", str))
+            state.setdefault("value", f"<{request.name}.value>")
         if request.type == _CLUSTER:
             state |= self._control_plane(request, urn, inputs)
         return placeholders.resource_id(request.name), state
@@ -161,11 +158,7 @@ class _Monitor(mocks.MockMonitor):
         """The one child of `eks.Cluster` that programs read, as a reference to it."""
         name = f"{request.name}-eksCluster"
         child = self.make_urn(urn, _CONTROL_PLANE, name)
-        made_up = {
-            key: placeholders.output(request.name, key, type_)
-            for key, type_ in sdk.output_types(_CONTROL_PLANE).items()
-        }
-        state = {key: value for key, value in made_up.items() if value is not None}
+        state = placeholders.state(_CONTROL_PLANE, request.name, {})
         state["name"] = inputs.get("name", state["name"])
         state["vpcConfig"] = {"clusterSecurityGroupId": f"<{request.name}.securityGroup>"}
         id_ = placeholders.resource_id(request.name)
@@ -186,8 +179,8 @@ def _as_dict(message: Any) -> dict[str, Any]:
 
 def _without_secrets(properties: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Plain values, and the names of those that hold a secret anywhere inside."""
-    secrets = tuple(name for name, value in properties.items() if _holds_secret(value))
-    return {name: _plain(value) for name, value in properties.items()}, secrets
+    secrets = tuple(sorted(name for name, value in properties.items() if _holds_secret(value)))
+    return _plain(properties), secrets
 
 
 def _is_secret(value: Any) -> bool:
@@ -208,7 +201,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping) and rpc._special_sig_key in value and "urn" in value:
         return value["urn"]  # another resource, handed over whole
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        # On the wire keys come in any order.
+        return {key: _plain(value[key]) for key in sorted(value)}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 

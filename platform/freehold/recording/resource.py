@@ -59,7 +59,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything that one run registered, in the order of registration."""
+    """Everything that one run registered, by URN: the same program gives the same recording."""
 
     resources: tuple[Resource, ...]
     exports: Mapping[str, Any]

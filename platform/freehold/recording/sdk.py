@@ -103,7 +103,9 @@ def problems(token: str, inputs: collections.abc.Mapping[str, Any]) -> list[str]
         known = token.startswith("kubernetes:") or token.startswith("pulumi")
         return [] if known else [f"{token}: no installed SDK has it"]
     if token.startswith("pulumi:providers:"):
-        inputs = {name: _decoded(value) for name, value in inputs.items()}
+        types = properties(args)
+        texts = {name for name, type_ in types.items() if str in _choices(type_)}
+        inputs = {k: v if k in texts else _decoded(v) for k, v in inputs.items()}
     return [f"{token}: {problem}" for problem in _object_problems(args, inputs, "")]
 
 

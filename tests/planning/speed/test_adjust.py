@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from freehold.config import load_stack
 from freehold.local.simulated import replica_of
 from freehold.planning.plan import make_plan
-from freehold.planning.speed import Deployment, Load
+from freehold.planning.speed import Deployment, Factors, Load, step_seconds
 from freehold.planning.speed import predict as plain
-from freehold.planning.speed.adjust import Factors, Level, errors, fit, predict
+from freehold.planning.speed.adjust import Level, errors, fit, predict
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,6 +45,15 @@ def test_several_levels_tell_the_factors_apart(deployment: Deployment) -> None:
     after = errors(deployment, levels, found)
     assert max(abs(e) for pair in after for e in pair) < 0.02
     assert max(abs(e) for pair in errors(deployment, levels, Factors()) for e in pair) > 0.15
+
+
+def test_the_simulator_s_steps_take_the_factor_too(deployment: Deployment) -> None:
+    slower = replace(deployment, factors=Factors(step=1.5))
+
+    def step(of: Deployment) -> float:
+        return step_seconds(of, decode_sequences=4, decode_context_tokens=96_000)
+
+    assert step(slower) == pytest.approx(1.5 * step(deployment), rel=0.02)
 
 
 def test_what_is_as_predicted_changes_nothing(deployment: Deployment) -> None:

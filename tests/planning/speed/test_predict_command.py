@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from freehold.cli.plan import command as plan
 from freehold.cli.predict import command
-from freehold.config import FreeholdError
+from freehold.config import FreeholdError, load_stack
+from freehold.local.simulated import replica_of
+from freehold.planning.plan import PoolPlan, make_plan
+from freehold.planning.speed import Factors, Load
+from freehold.planning.speed.adjust import predict
+from freehold.simulator.deployment import from_json, to_json
 
 ROOT = Path(__file__).parents[3]
 HEADER = "system,model,precision,isl,osl,concurrency,tp,pp,attention_dp,moe_ep"
@@ -84,9 +90,8 @@ def test_an_old_result_stays_when_the_new_one_fails(tmp_path: Path) -> None:
     assert out.read_text() == "old"
 
 
-def test_a_load_test_s_report_adjusts_the_model(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def _report(folder: Path, *levels: tuple[float, float, float], **more: object) -> Path:
+    """A load test of `medium` that measured (in flight, TTFT, TPOT) at each level."""
     stages = [
         {
             "completed": 20,
@@ -96,25 +101,92 @@ def test_a_load_test_s_report_adjusts_the_model(
             "median_ttft_ms": ttft,
             "median_tpot_ms": tpot,
         }
-        for concurrency, ttft, tpot in ((6.0, 3700.0, 72.0),)
+        for concurrency, ttft, tpot in levels
     ]
     report = {
         **{"label": "medium", "model_id": "chat", "valid": True, "stages": stages},
         **{"server": {"cache_hit_share": 0.6}, "generator": {}, "median_ttft_ms": 3000.0},
-        "verdict": {},
+        **{"verdict": {}, "date": "20261124-120000"},
     }
-    (tmp_path / "report.json").write_text(json.dumps(report))
+    path = folder / "report.json"
+    path.write_text(json.dumps(report | more))
+    return path
+
+
+def _calibrate(path: Path, *more: str) -> str:
+    arguments = ["--calibrate", str(path), *more]
+    return CliRunner().invoke(command, arguments, catch_exceptions=False).output
+
+
+def test_a_load_test_s_report_says_how_far_off_the_model_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
-    arguments = ["--calibrate", str(tmp_path / "report.json")]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert "before" in done.output and "factors: step " in done.output
+    before = (ROOT / "Pulumi.medium.yaml").read_text()
+    said = _calibrate(_report(tmp_path, (6.0, 3700.0, 72.0)))
+    assert "before" in said and "factors: step " in said
     written = json.loads((tmp_path / "calibration.json").read_text())
     assert written["deployment"].startswith("llama-3.3-70b")
     for figure in ("ttft", "tpot"):
         assert written["median_error_after"][figure] < written["median_error_before"][figure]
-    (tmp_path / "report.json").write_text(json.dumps({**report, "label": "local"}))
+    assert (ROOT / "Pulumi.medium.yaml").read_text() == before
     with pytest.raises(FreeholdError, match="has none"):
-        CliRunner().invoke(command, arguments, catch_exceptions=False)
+        _calibrate(_report(tmp_path, (6.0, 3700.0, 72.0), label="local"))
+
+
+def test_a_calibrated_stack_is_planned_at_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A cluster that decodes 1.3 times slower than the model says, measured at four levels."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "Pulumi.medium.yaml").read_text()
+    (tmp_path / "Pulumi.medium.yaml").write_text(text)
+    plain = _planned()
+    deployment = replica_of(plain)
+    assert deployment is not None and plain.predicted
+    truth = Factors(step=1.3, prefill=0.9)
+    levels = [
+        (at, *predict(deployment, Load(24_000, 500, at / plain.replicas, 0.6), truth))
+        for at in (2.0, 4.0, 8.0, 16.0)
+    ]
+    said = _calibrate(_report(tmp_path, *levels), "--write")
+    assert "written into Pulumi.medium.yaml" in said
+    assert "# " in (tmp_path / "Pulumi.medium.yaml").read_text(), "comments stay"
+    found = _planned()
+    assert found.predicted
+    assert found.predicted.basis == "calibrated: load test of 2026-11-24, 4 levels"
+    shown = CliRunner().invoke(plan, ["medium"], catch_exceptions=False).output
+    assert "calibrated: load test of 2026-11-24" in " ".join(shown.split())
+    demand = plain.demand
+    assert demand and demand.concurrency
+    load = Load(demand.input_tokens, demand.output_tokens, demand.concurrency, 0.6)
+    ttft, tpot = predict(deployment, load, truth)
+    assert found.predicted.median_ttft_ms == pytest.approx(ttft, rel=0.03)
+    assert found.predicted.median_tpot_ms == pytest.approx(tpot, rel=0.03)
+    assert plain.predicted.median_tpot_ms < 0.9 * tpot
+    # The simulated engines of a rehearsal run at the same speed.
+    assert replica_of(found) == from_json(to_json(replica_of(found) or deployment))
+    # Measured again it changes nothing: it is compared with what is planned now.
+    again = _calibrate(_report(tmp_path, *levels), "--write").splitlines()
+    assert {cell for cell in again[2].split() if "%" in cell} <= {"+0%", "-0%"}
+
+
+def test_a_calibration_counts_for_what_was_measured_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pulumi.medium.yaml").write_text((ROOT / "Pulumi.medium.yaml").read_text())
+    plain = _planned()
+    _calibrate(_report(tmp_path, (6.0, 3700.0, 172.0)), "--write")
+    file = tmp_path / "Pulumi.medium.yaml"
+    file.write_text(file.read_text().replace("deployment: llama-3.3-70b", "deployment: llama-2-7b"))
+    assert _planned().predicted == plain.predicted
+    warnings = make_plan("medium", load_stack("medium", tmp_path)).warnings
+    assert any("is of llama-2-7b" in each and "measure again" in each for each in warnings)
+
+
+def _planned() -> PoolPlan:
+    return make_plan("medium", load_stack("medium", Path.cwd())).pools[0]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +195,7 @@ def test_a_load_test_s_report_adjusts_the_model(
         ([], "--calibrate REPORT"),
         (["--csv", "a", "--calibrate", "b"], "--calibrate REPORT"),
         (["--csv", "a"], "--out FILE"),
+        (["--csv", "a", "--out", "b", "--write"], "goes with --calibrate"),
     ],
 )
 def test_one_thing_at_a_time(arguments: list[str], message: str) -> None:

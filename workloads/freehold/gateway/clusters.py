@@ -32,7 +32,7 @@ def pool_cluster(pool: Pool) -> Json:
         "connect_timeout": "1s",
         "load_balancing_policy": {"policies": [_chosen_worker(pool.policy)]},
         "circuit_breakers": unlimited(),
-        "health_checks": [_health_check()],
+        "health_checks": [_health_check(pool.health_path)],
         "outlier_detection": _outlier_detection(),
         # Send to workers that fail their checks only when all do: 1 % is below one in 64.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -149,14 +149,14 @@ def _lb(type_name: str, **fields: object) -> Json:
     return {"typed_extension_config": typed(full, full, **fields)}
 
 
-def _health_check() -> Json:
+def _health_check(path: str) -> Json:
     return {
         "timeout": f"{_CHECK_TIMEOUT_SECONDS}s",
         "interval": f"{_CHECK_INTERVAL_SECONDS}s",
         "no_traffic_interval": f"{_CHECK_INTERVAL_SECONDS}s",
         "unhealthy_threshold": _FAILED_CHECKS,
         "healthy_threshold": 1,
-        "http_health_check": {"path": "/health", "host": "engine"},
+        "http_health_check": {"path": path, "host": "engine"},
     }
 
 

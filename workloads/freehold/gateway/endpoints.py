@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import Role
+from .model import Pool, Role
 
 MODELS = "/v1/models"
 
@@ -19,3 +19,10 @@ ENDPOINTS: dict[Role, tuple[str, ...]] = {
     "rerank": ("/v1/rerank", "/rerank", "/v1/score", "/score", *_TOKENS),
 }
 ALL = tuple(dict.fromkeys(path for paths in ENDPOINTS.values() for path in paths))
+# What Bedrock answers for the models that can be pools (gpt-oss has no Responses at this endpoint).
+_HOSTED = ("/v1/chat/completions",)
+
+
+def endpoints_of(pool: Pool) -> tuple[str, ...]:
+    """The paths that a pool answers."""
+    return _HOSTED if pool.hosted else ENDPOINTS[pool.role]

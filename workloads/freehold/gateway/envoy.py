@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from .access_log import access_log
+from .bedrock import bedrock_cluster
 from .clusters import plain_cluster, pool_cluster
 from .filters import http_filters, router
-from .model import Address, Certificate, Gateway
+from .model import Address, Certificate, Gateway, Pool
 from .names import Json, any_proto, typed
 from .picking import picker_cluster
 from .refusals import local_replies
 from .routes import route_configuration
+from .usage import usage_counters
 
 _ADMIN = "admin"
 # All that the admin port answers: no configuration dump (it holds the keys), no switches.
@@ -23,7 +25,7 @@ def bootstrap(gateway: Gateway) -> Json:
     """The whole configuration. It holds the keys: write it where only its owner can read it."""
     door = _listener("door", (gateway.host, gateway.port), _door(gateway), gateway.certificate)
     listeners = [door]
-    clusters = [pool_cluster(pool) for pool in gateway.pools]
+    clusters = [_cluster(pool, gateway) for pool in gateway.pools]
     if gateway.picker:
         standby = [gateway.picker_standby] if gateway.picker_standby else []
         clusters.append(picker_cluster(gateway.picker, *standby))
@@ -42,13 +44,19 @@ def bootstrap(gateway: Gateway) -> Json:
     }
 
 
+def _cluster(pool: Pool, gateway: Gateway) -> Json:
+    if pool.hosted:
+        return bedrock_cluster(pool, pool.hosted, gateway.max_body_bytes)
+    return pool_cluster(pool)
+
+
 def _door(gateway: Gateway) -> Json:
     return _connection_manager(
         "door",
         route_config=route_configuration(gateway),
         http_filters=http_filters(gateway),
         local_reply_config=local_replies(gateway),
-        access_log=[access_log(gateway.access_log)],
+        access_log=[access_log(gateway.access_log), *usage_counters()],
         early_header_mutation_extensions=[_strip_internal_headers()],
         # Paths are matched as sent (exact ones only), so there is nothing to normalise.
         normalize_path=False,

@@ -13,12 +13,16 @@ from .names import (
     NOT_JSON,
     PICKER_FILTER,
     PREFIX,
+    SEAL_FILTER,
     Json,
     any_proto,
     typed,
 )
 from .picking import endpoint_picker
 from .refusals import busy_engines
+from .rollout import draw_lots
+from .sealing import seal
+from .usage import read_usage
 
 _LUA_PROTO = "envoy.extensions.filters.http.lua.v3.Lua"
 
@@ -31,6 +35,9 @@ def http_filters(gateway: Gateway) -> list[Json]:
         rate_limits(gateway),
         busy_engines(),
         _whole_body(gateway.max_body_bytes),
+        read_usage(),
+        *([seal(gateway.keys)] if gateway.sealed else []),
+        *([draw_lots()] if any(pool.rollout for pool in gateway.pools) else []),
         *([endpoint_picker()] if gateway.picker else []),
         _unless_picked("prefix", _hash_of_prefix()),
         _unless_picked("model", _model_of_body()),
@@ -161,6 +168,7 @@ function envoy_on_request(handle)
   if served == nil then return end
   local body = handle:body()
   local text = body:getBytes(0, body:length())
+  if handle:metadata():get("unsealed") then text = text:gsub(',"cache_salt":"[%w-]+"}$', "}") end
   local first, last = top_level_model(text)
   if first then body:setBytes(text:sub(1, first) .. served .. text:sub(last)) end
 end
@@ -172,9 +180,10 @@ def _aliases() -> Json:
     return typed("aliases", _LUA_PROTO, default_source_code={"inline_string": _ALIAS_LUA})
 
 
-def serve_as(model: str) -> Json:
-    """Route metadata: what to put in the body's `model`."""
-    return {"metadata": {"filter_metadata": {"aliases": {"served": model}}}}
+def serve_as(model: str, unsealed: bool = False) -> Json:
+    """Route metadata: what to put in the body's `model`, and whether to take the salt out again, for
+    engines that are not ours and may not know it."""
+    return {"metadata": {"filter_metadata": {"aliases": {"served": model, "unsealed": unsealed}}}}
 
 
 def without_body() -> Json:
@@ -186,6 +195,9 @@ def without_body() -> Json:
             ),
             PICKER_FILTER: any_proto(
                 "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", disabled=True
+            ),
+            SEAL_FILTER: any_proto(
+                "envoy.extensions.filters.http.lua.v3.LuaPerRoute", disabled=True
             ),
         }
     }

@@ -19,7 +19,7 @@ from typing import Any
 from freehold.config.errors import FreeholdError
 
 from .envoy import bootstrap
-from .model import Address, ApiKey, Certificate, Dns, Gateway, Pool, Worker
+from .model import Address, ApiKey, Certificate, Dns, Gateway, Hosted, Pool, Rollout, Worker
 
 
 def settings_of(gateway: Gateway) -> dict[str, Any]:
@@ -55,13 +55,15 @@ def _key(key: Mapping[str, Any], secrets: Mapping[str, str]) -> ApiKey:
 
 
 def _pool(pool: Mapping[str, Any]) -> Pool:
-    discovery = pool["discovery"]
+    discovery, hosted, rollout = pool["discovery"], pool["hosted"], pool["rollout"]
     return Pool(
         **{
             **pool,
             "models": tuple(pool["models"]),
             "workers": tuple(Worker(**worker) for worker in pool["workers"]),
             "discovery": Dns(**discovery) if discovery else None,
+            "hosted": Hosted(**hosted) if hosted else None,
+            "rollout": Rollout(**rollout) if rollout else None,
         }
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .model import Gateway, Pool
+from .rollout import share_of
 
 
 def envoy_binary() -> Path:
@@ -51,10 +52,22 @@ def picker_config(gateway: Gateway) -> dict[str, Any]:
                 "policy": pool.policy,
                 "served": {**{name: name for name in pool.models}, **pool.aliases},
                 "sources": _sources(pool),
+                "share": _share(gateway, pool),
+                "health_path": pool.health_path,
             }
             for pool in gateway.pools
+            if not pool.hosted
         ],
     }
+
+
+def _share(gateway: Gateway, pool: Pool) -> dict[str, Any] | None:
+    """Which lots go to another pool."""
+    newcomer = gateway.newcomer(pool)
+    if newcomer is None or newcomer.rollout is None:
+        return None
+    name = None if newcomer.hosted else newcomer.name
+    return {"pool": name, "below": share_of(newcomer.rollout), "of": pool.models[0]}
 
 
 def _sources(pool: Pool) -> list[dict[str, Any]]:

@@ -11,6 +11,10 @@ from freehold.config.errors import FreeholdError
 
 Role = Literal["generate", "embed", "rerank"]
 Policy = Literal["prefix", "session", "least_request", "round_robin"]
+ENGINE_HEALTH = "/health"
+# 200 while there is a worker of each kind; its own /health is 503 as soon as one of many is away
+# (vllm-router 0.1.17, seen 2026-11-24).
+ROUTER_HEALTH = "/readiness"
 Address = tuple[str, int]
 """Host and port."""
 
@@ -36,9 +40,40 @@ class Dns:
     port: int
 
 
+Credentials = Literal["own", "pod_identity"]
+"""AWS credentials of whoever started the gateway (environment, `~/.aws/credentials`), or of its pod."""
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """A model that Bedrock serves: nothing of ours runs, requests are signed and sent there."""
+
+    model: str
+    """What Bedrock calls it: takes the place of the body's `model`."""
+    region: str
+    """That the signature is for."""
+    host: str
+    trusted_ca: str
+    """PEM file, as the gateway sees it, of the authorities that may vouch for `host`."""
+    port: int = 443
+    credentials: Credentials = "own"
+
+    @property
+    def authority(self) -> str:
+        return self.host if self.port == 443 else join_address(self.host, self.port)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A share of the requests that ask for the model of pool `of`."""
+
+    of: str
+    percent: float
+
+
 @dataclass(frozen=True)
 class Pool:
-    """One served model and its workers, given as a list or found by DNS."""
+    """One served model and its workers: given as a list, found by DNS, or somebody else's."""
 
     name: str
     role: Role
@@ -49,8 +84,13 @@ class Pool:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names clients may put in `model`, each with the served name it stands for."""
     discovery: Dns | None = None
+    hosted: Hosted | None = None
     start_seconds: int | None = None
     """With no worker at all, what Retry-After says: how long a first one takes to answer."""
+    rollout: Rollout | None = None
+    """Of another pool, whose requests come here in part."""
+    health_path: str = ENGINE_HEALTH
+    """Answers 200 while a worker can take requests."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,6 +107,8 @@ class ApiKey:
     models: tuple[str, ...] | None = None
     """Names the tenant may put in `model`; every one when None."""
     requests_per_minute: int | None = None
+    cache_group: str | None = None
+    """Tenants of the same group share their prompt caches, where these are sealed."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +145,8 @@ class Gateway:
     replicas: int = 1
     """Gateways that share the load: each enforces its share of a tenant's limit."""
     max_body_bytes: int = 32 * 2**20
+    sealed: bool = False
+    """Each tenant has its own prompt cache in the engines: see `sealing`."""
     access_log: str = "/dev/stdout"
 
     def __post_init__(self) -> None:
@@ -114,10 +158,16 @@ class Gateway:
         _unique("the tenant", [key.tenant for key in self.keys])
         _unique("the model name", [name for pool in self.pools for name in pool.names])
         for pool in self.pools:
-            if bool(pool.workers) == bool(pool.discovery):
+            if sum(map(bool, (pool.workers, pool.discovery, pool.hosted))) != 1:
                 raise FreeholdError(
-                    f"pool {pool.name}: give either workers or a DNS name to find them by"
+                    f"pool {pool.name}: give one of workers, a DNS name to find them by, and a "
+                    "model that Bedrock serves"
                 )
+
+    def newcomer(self, pool: Pool) -> Pool | None:
+        """The pool that takes a share of this one's requests."""
+        taking = (p for p in self.pools if p.rollout and p.rollout.of == pool.name)
+        return next(taking, None)
 
     def picker_health(self) -> Address | None:
         if self.picker is None:

@@ -21,6 +21,12 @@ TENANT = "enforced_effective_policy_id"
 DESTINATION = "x-gateway-destination-endpoint"
 WORKER = "x-freehold-worker"
 SESSION = "x-session-id"
+# Which pool answered.
+POOL = "x-freehold-pool"
+# Where the client's session, or else chance, falls between 0 and LOTS: below a rollout's share its pool
+# answers. Set in every request while there is a rollout.
+LOT = "x-gateway-lot"
+LOTS = 10_000
 # Hash of the body's beginning, for the ring when no picker spoke.
 PREFIX = "x-gateway-prefix"
 
@@ -28,6 +34,8 @@ PREFIX = "x-gateway-prefix"
 # Filters that routes switch off by name.
 BODY_FILTER = "envoy.filters.http.buffer"
 PICKER_FILTER = "envoy.filters.http.ext_proc"
+SEAL_FILTER = "seal"
+USAGE_FILTER = "usage"
 
 
 def any_proto(type_name: str, **fields: Any) -> Json:

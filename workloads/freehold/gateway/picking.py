@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .clusters import grpc_cluster
 from .model import Address
-from .names import BODY, PICKER_FILTER, SESSION, Json, typed
+from .names import BODY, LOT, PICKER_FILTER, SESSION, Json, typed
 
 CLUSTER = "picker"
 
@@ -35,7 +35,9 @@ def endpoint_picker() -> Json:
         response_attributes=["upstream.address"],
         metadata_options={"receiving_namespaces": {"untyped": [BODY]}},
         # All that the picker needs; above all not the key.
-        forward_rules={"allowed_headers": {"patterns": [{"exact": ":path"}, {"exact": SESSION}]}},
+        forward_rules={
+            "allowed_headers": {"patterns": [{"exact": name} for name in (":path", SESSION, LOT)]}
+        },
     )
 
 

@@ -12,11 +12,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .model import Address, Worker, join_address
+from .model import Address, join_address
 
 # An answer takes as long as it takes; the router's own limit would end a long stream (its default is
-# 30 minutes).
-_REQUEST_SECONDS = 24 * 3600
+# 30 minutes). It begins to listen when a worker of each kind has answered, however long that takes.
+_FOREVER_SECONDS = 24 * 3600
 # It refuses beyond its queue by itself; engines do that better, with `--max-num-queued-reqs`.
 _QUEUE = 100_000
 
@@ -25,31 +25,37 @@ _QUEUE = 100_000
 class PrefillDecode:
     """A router, and the engines behind it. Two ports: requests, and metrics."""
 
-    name: str
     address: Address
     metrics: Address
     prefill: tuple[Address, ...]
     decode: tuple[Address, ...]
 
-    @property
-    def worker(self) -> Worker:
-        """The router as the gateway sees it."""
-        return Worker(self.name, *self.address)
+
+def router_program() -> str:
+    """The one beside this interpreter."""
+    return str(Path(sys.executable).with_name("vllm-router"))
 
 
-def router_argv(pair: PrefillDecode) -> list[str]:
-    """The router's command line. Of its policies only those that need no tokenizer on the engines are
-    sound here: `cache_aware` asks every engine to render each prompt."""
-    argv = [
-        str(Path(sys.executable).with_name("vllm-router")),
+def router_arguments(pair: PrefillDecode) -> list[str]:
+    """Of its policies only those that need no tokenizer on the engines are sound here: `cache_aware`
+    asks every engine to render each prompt."""
+    arguments = [
         *("--host", pair.address[0], "--port", str(pair.address[1])),
         *("--prometheus-host", pair.metrics[0], "--prometheus-port", str(pair.metrics[1])),
         *("--vllm-pd-disaggregation", "--kv-connector", "nixl", "--policy", "power_of_two"),
-        *("--request-timeout-secs", str(_REQUEST_SECONDS), "--queue-size", str(_QUEUE)),
-        # The gateway retries, once and never after the first byte.
+        *("--request-timeout-secs", str(_FOREVER_SECONDS), "--queue-size", str(_QUEUE)),
+        *("--worker-startup-timeout-secs", str(_FOREVER_SECONDS)),
+        *("--worker-startup-check-interval", "1"),
+        # Until a check fails a dead worker is still chosen, and its requests are lost: every second (the
+        # default is a minute), and once is enough. A slow answer is none: long prompts delay it.
+        *("--health-check-interval-secs", "1", "--health-check-timeout-secs", "10"),
+        *("--health-failure-threshold", "1", "--health-success-threshold", "1"),
+        # Its retries choose no other worker (seen with 0.1.17); the gateway retries what was refused.
         "--disable-retries",
+        "--disable-circuit-breaker",  # a full queue (503) is no illness
+        *("--log-level", "warning"),  # below it a line for every choice
     ]
     for role, addresses in (("--prefill", pair.prefill), ("--decode", pair.decode)):
         for address in addresses:
-            argv += [role, f"http://{join_address(*address)}"]
-    return argv
+            arguments += [role, f"http://{join_address(*address)}"]
+    return arguments

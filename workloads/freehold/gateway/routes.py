@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .endpoints import ALL, ENDPOINTS, MODELS
+from .bedrock import bedrock_route
+from .endpoints import ALL, MODELS, endpoints_of
 from .filters import serve_as, without_body
 from .model import ApiKey, Gateway, Pool, Role
 from .names import (
@@ -13,6 +14,7 @@ from .names import (
     FAULT,
     MODEL,
     NOT_JSON,
+    POOL,
     PREFIX,
     RBAC,
     SESSION,
@@ -22,7 +24,9 @@ from .names import (
     metadata_is,
     metadata_present,
 )
-from .refusals import direct, error, set_header
+from .refusals import UNAVAILABLE, direct, error, set_header
+from .rollout import drew, moved_names, share_of
+from .sealing import unsealed
 
 # OpenAI's field says when a model was made; it must not change from one answer to the next.
 _CREATED = 1_700_000_000
@@ -51,8 +55,10 @@ def _routes(gateway: Gateway) -> Iterator[Json]:
     yield from _body_refusals()
     for key in gateway.keys:
         yield from _tenant_refusals(key, gateway.pools)
+    if gateway.sealed:
+        yield {"match": {**_paths(ALL), "dynamic_metadata": unsealed()}, **direct(503, UNAVAILABLE)}
     for pool in gateway.pools:
-        yield from _pool_routes(pool)
+        yield from _pool_routes(pool, gateway.newcomer(pool))
         yield _wrong_endpoint(pool)
     yield from _model_refusals(gateway.pools)
     yield from _path_refusals()
@@ -154,15 +160,16 @@ def _tenant_refusals(key: ApiKey, pools: tuple[Pool, ...]) -> Iterator[Json]:
         }
 
 
-def _pool_routes(pool: Pool) -> Iterator[Json]:
-    """Aliases first, since their bodies are rewritten; a pinned worker before the pool's choice."""
-    endpoints = _paths(ENDPOINTS[pool.role])
+def _pool_routes(pool: Pool, newcomer: Pool | None) -> Iterator[Json]:
+    """Aliases first, since their bodies are rewritten; a pinned worker before the pool's choice, and the
+    newcomer's share between them."""
+    endpoints = _paths(endpoints_of(pool))
     for names, extra in _groups(pool):
-        match = {**endpoints, "dynamic_metadata": [metadata_is(BODY, MODEL, names)]}
+        match = {**endpoints, **_asks_for(names)}
         for worker in pool.workers:
             yield {
                 "match": {**match, "headers": [_header(WORKER, worker.name)]},
-                "route": _action(pool, retry=False),
+                **_to(pool, pinned=True),
                 "request_headers_to_add": [set_header(DESTINATION, worker.address)],
                 **extra,
             }
@@ -178,14 +185,44 @@ def _pool_routes(pool: Pool) -> Iterator[Json]:
                     ),
                 ),
             }
-        yield {"match": match, "route": _action(pool, retry=True), **extra}
+        if newcomer and (moved := moved_names(pool, names)):
+            yield from _share(pool, newcomer, moved)
+        yield {"match": match, **_to(pool), **extra}
+
+
+def _asks_for(names: list[str]) -> Json:
+    return {"dynamic_metadata": [metadata_is(BODY, MODEL, names)]}
+
+
+def _share(pool: Pool, newcomer: Pool, names: list[str]) -> Iterator[Json]:
+    """The newcomer's part of the requests for these names, with the name that its own workers know."""
+    assert newcomer.rollout is not None
+    paths = tuple(path for path in endpoints_of(pool) if path in endpoints_of(newcomer))
+    hosted = newcomer.hosted
+    if share := share_of(newcomer.rollout):
+        yield {
+            "match": {**_paths(paths), **_asks_for(names), "headers": [drew(share)]},
+            **_to(newcomer),
+            **(serve_as(hosted.model, unsealed=True) if hosted else serve_as(newcomer.models[0])),
+        }
 
 
 def _groups(pool: Pool) -> Iterator[tuple[list[str], Json]]:
     """Names that are routed alike, with what their routes have besides."""
+    if pool.hosted:
+        yield list(pool.names), serve_as(pool.hosted.model, unsealed=True)
+        return
     yield list(pool.models), {}
     for alias, served in pool.aliases.items():
         yield [alias], serve_as(served)
+
+
+def _to(pool: Pool, *, pinned: bool = False) -> Json:
+    """Sends a request to a pool; the answer says to which."""
+    said = {"response_headers_to_add": [set_header(POOL, pool.name)]}
+    if pool.hosted:
+        return {**bedrock_route(pool, pool.hosted), **said}
+    return {"route": _action(pool, retry=not pinned), **said}
 
 
 def _action(pool: Pool, retry: bool) -> Json:
@@ -221,7 +258,7 @@ _RETRY = {
 
 
 def _wrong_endpoint(pool: Pool) -> Json:
-    served = ", ".join(ENDPOINTS[pool.role])
+    served = ", ".join(endpoints_of(pool))
     message = f"{pool.name} is {_KIND[pool.role]}; it is served by {served}."
     return {
         "match": {**_paths(ALL), "dynamic_metadata": [metadata_is(BODY, MODEL, pool.names)]},

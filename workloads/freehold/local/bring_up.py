@@ -9,13 +9,15 @@ from pathlib import Path
 from freehold.config import FreeholdError
 from freehold.engine.checks import refusals
 from freehold.engine.companions import read_companions
-from freehold.planning.plan import Plan
+from freehold.planning.plan import Plan, PoolPlan
 
 from . import runtime, simulated
-from .compose import compose, compose_simulated
+from .compose import compose, compose_hosted, compose_simulated
 from .home import StackHome
 from .models import LocalModel, resolve
+from .process import ProcessSpec
 from .progress import Progress
+from .statedir import StateDir, read_json
 from .tools import find_tools
 
 
@@ -48,6 +50,33 @@ def bring_up_simulated(
     with Progress() as progress:
         runtime.apply(specs, home.folder, progress)
     return simulated.notes(plan)
+
+
+def bring_up_hosted(
+    plan: Plan, home: StackHome, report: Callable[[str], None]
+) -> dict[str, LocalModel]:
+    """Only the gateway, before models that Bedrock serves."""
+    home.prepare()
+    specs = compose_hosted(plan, home)
+    if _signs_otherwise(specs, home):
+        report("other AWS credentials than before: the gateway starts anew")
+        runtime.down(home.folder)
+    with Progress() as progress:
+        runtime.apply(specs, home.folder, progress)
+    return {pool.name: _hosted_note(pool) for pool in plan.pools}
+
+
+def _signs_otherwise(specs: list[ProcessSpec], home: StackHome) -> bool:
+    """Its supervisor knows the credentials of the command that started it, and no others."""
+    wished = read_json(StateDir.at(home.folder).desired).get("processes", [])
+    before = {process["name"]: process["env"] for process in wished}
+    return any(dict(spec.env) != before.get(spec.name, dict(spec.env)) for spec in specs)
+
+
+def _hosted_note(pool: PoolPlan) -> LocalModel:
+    assert pool.hosted
+    hosted = pool.hosted
+    return LocalModel(pool.settings, f"{hosted.id}, by {hosted.provider} in {hosted.region}")
 
 
 def _refuse_what_cannot_run(plan: Plan, models: dict[str, LocalModel]) -> None:

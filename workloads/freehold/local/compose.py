@@ -14,13 +14,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from freehold.config.errors import FreeholdError
 from freehold.config.stack import KvCache
 from freehold.engine.command_line import command_line
-from freehold.engine.settings import EngineSettings
-from freehold.gateway.model import Worker
+from freehold.engine.settings import EngineSettings, LmcacheTransfer
+from freehold.gateway.model import ROUTER_HEALTH, Pool, Worker
+from freehold.gateway.prefill_decode import PrefillDecode, router_arguments, router_program
 from freehold.monitoring.on_this_machine import grafana_argv, grafana_files, prometheus_files
 from freehold.monitoring.scrape import SCRAPE_SECONDS, Target
 from freehold.planning.plan import Plan, PoolPlan
+from freehold.planning.plan_types import Part
 
 from . import simulated
 from .gateway import (
@@ -33,6 +36,7 @@ from .gateway import (
     pool_of,
 )
 from .home import StackHome
+from .hosted import hosted_pools
 from .process import HealthCheck, ProcessSpec
 from .tools import library_environment
 
@@ -46,6 +50,10 @@ _LMCACHE_HTTP = 1
 # about a third of it is library pages that all replicas share).
 _ENGINE_GIB = 1.6
 _RANK_GIB = 1.0
+# The router's two ports, requests and metrics, follow its engines'.
+_ROUTER_PORTS = 2
+# It listens when its engines do, which a rehearsal lets load for a while.
+_ROUTER_STARTUP_SECONDS = 180.0
 # A cold start of four engines at once on two cores takes 200 s (measured 2026-11-23); three times that.
 _ENGINE_STARTUP_SECONDS = 600.0
 
@@ -57,10 +65,16 @@ class _Engine:
     pool: PoolPlan
     index: int
     port: int
+    part: Part | None = None
+    """Of a pool that is taken apart."""
 
     @property
     def name(self) -> str:
-        return f"{self.pool.name}-{self.index}"
+        return "-".join(filter(None, (self.pool.name, self.part, str(self.index))))
+
+    @property
+    def settings(self) -> EngineSettings:
+        return self.pool.settings_of(self.part) if self.part else self.pool.settings
 
 
 def compose(
@@ -92,7 +106,13 @@ def compose_simulated(
     engines = _engines(plan, home)
     http = plan.cache.port + _LMCACHE_HTTP if plan.cache else 0
     specs = list(simulated.processes(plan, engines, home, http, window_divisor))
+    specs += [_router(plan, pool, engines) for pool in plan.pools if pool.disaggregation]
     return specs + _around(plan, engines, tools, home, window_divisor)
+
+
+def compose_hosted(plan: Plan, home: StackHome) -> list[ProcessSpec]:
+    """Only the gateway: Bedrock runs the engines."""
+    return list(_door(plan, hosted_pools(plan), home))
 
 
 def _around(
@@ -114,20 +134,84 @@ def _engines(plan: Plan, home: StackHome) -> list[_Engine]:
     """Each pool has a row of ports and keeps it whatever happens to the others, so that a change of
     one pool restarts no other."""
     rows = home.port_rows([pool.name for pool in plan.pools])
-    width = max(16, *(pool.replicas for pool in plan.pools))
+    width = max(16, *(_ports_of(pool) for pool in plan.pools))
     return [
-        _Engine(pool, index, plan.engine_ports_from + width * rows[pool.name] + index)
+        _Engine(pool, index, plan.engine_ports_from + width * rows[pool.name] + place, part)
         for pool in plan.pools
-        for index in range(pool.replicas)
+        for place, (part, index) in enumerate(_replicas(pool))
     ]
+
+
+def _ports_of(pool: PoolPlan) -> int:
+    return pool.replicas + (_ROUTER_PORTS if pool.disaggregation else 0)
+
+
+def _replicas(pool: PoolPlan) -> Iterator[tuple[Part | None, int]]:
+    """Each replica's part and number, in the order of their ports."""
+    parts = pool.disaggregation.replicas if pool.disaggregation else {None: pool.replicas}
+    for part, replicas in parts.items():
+        for index in range(replicas):
+            yield part, index
 
 
 def workers_of(plan: Plan, home: StackHome) -> dict[str, list[Worker]]:
     """Where each pool's engines listen."""
+    engines = _engines(plan, home)
     workers: dict[str, list[Worker]] = {pool.name: [] for pool in plan.pools}
-    for engine in _engines(plan, home):
-        workers[engine.pool.name].append(Worker(engine.name, HOST, engine.port))
+    for pool in plan.pools:
+        if pool.disaggregation:
+            workers[pool.name].append(
+                Worker(_router_name(pool), *_router_of(pool, engines).address)
+            )
+    for engine in engines:
+        if engine.part is None:
+            workers[engine.pool.name].append(Worker(engine.name, HOST, engine.port))
     return workers
+
+
+def _router_name(pool: PoolPlan) -> str:
+    return f"{pool.name}-router"
+
+
+def _router_of(pool: PoolPlan, engines: list[_Engine]) -> PrefillDecode:
+    """It listens on the two ports after its engines'."""
+    mine = [engine for engine in engines if engine.pool is pool]
+    after = max(engine.port for engine in mine) + 1
+
+    def addresses(part: Part) -> tuple[tuple[str, int], ...]:
+        return tuple((HOST, engine.port) for engine in mine if engine.part == part)
+
+    return PrefillDecode(
+        address=(HOST, after),
+        metrics=(HOST, after + 1),
+        prefill=addresses("prefill"),
+        decode=addresses("decode"),
+    )
+
+
+def _router(plan: Plan, pool: PoolPlan, engines: list[_Engine]) -> ProcessSpec:
+    """vLLM's own, with the command line that it has in its pod."""
+    program = router_program()
+    if not Path(program).exists():
+        raise FreeholdError(
+            f"pool {pool.name} of stack {plan.stack} is disaggregated: rehearsing it takes vllm-router, "
+            "which is installed with the engine: make env-cpu"
+        )
+    pair = _router_of(pool, engines)
+    url = f"http://{HOST}:{pair.address[1]}"
+    return ProcessSpec(
+        name=_router_name(pool),
+        role="router",
+        pool=pool.name,
+        argv=(program, *router_arguments(pair)),
+        port=pair.address[1],
+        url=url,
+        health=HealthCheck(url=f"{url}{ROUTER_HEALTH}"),
+        extra_ports=(pair.metrics[1],),
+        startup_seconds=_ROUTER_STARTUP_SECONDS,
+        stop_seconds=5.0,
+        memory_gib=0.1,
+    )
 
 
 def _engine(
@@ -137,7 +221,7 @@ def _engine(
     libraries: Mapping[str, str],
 ) -> ProcessSpec:
     options = settings.options
-    uses_cache = cache is not None and settings.kv_transfer is not None
+    uses_cache = cache is not None and isinstance(settings.kv_transfer, LmcacheTransfer)
     ranks = options.tensor_parallel * options.pipeline_parallel
     url = f"http://{HOST}:{engine.port}"
     return ProcessSpec(
@@ -258,6 +342,10 @@ def _redis(port: int, memory_gib: float, tools: Mapping[str, Path], home: StackH
 def _gateway(plan: Plan, home: StackHome) -> Iterator[ProcessSpec]:
     workers = workers_of(plan, home)
     pools = [pool_of(pool, workers[pool.name]) for pool in plan.pools]
+    yield from _door(plan, pools, home)
+
+
+def _door(plan: Plan, pools: list[Pool], home: StackHome) -> Iterator[ProcessSpec]:
     gateway = gateway_of(plan, pools, keys_of(plan, home), plan.gateway.port)
     yield from gateway_processes(gateway, home.folder)
 

@@ -55,10 +55,8 @@ class Fault:
 
 def refuse_impossible(name: str, plan: Plan) -> None:
     """FreeholdError for a fault that the stack has no place for."""
-    if name == "stop-redis" and plan.cache is None:
-        raise FreeholdError(
-            f"--fault stop-redis: stack {plan.stack} has no shared KV cache (cache)"
-        )
+    if name == "stop-redis" and not (plan.cache and plan.cache.redis):
+        raise FreeholdError(f"--fault stop-redis: stack {plan.stack} has no Redis (cache.redis)")
 
 
 def _kill_worker(site: Site) -> str:
@@ -89,14 +87,14 @@ def _normal_worker(site: Site) -> str:
 
 
 def _stop_redis(site: Site) -> str:
-    """One server plays LMCache and Redis here; frozen, as a kill would only have it started again."""
-    _signal(site.process("cache"), signal.SIGSTOP)
-    return "the shared KV cache (LMCache and Redis) stands still"
+    """One server plays LMCache and Redis here: the part that is Redis goes away."""
+    _change(site.process("cache"), redis_away=True)
+    return "Redis is away: nothing of the shared KV cache is found or stored"
 
 
 def _resume_redis(site: Site) -> str:
-    _signal(site.process("cache"), signal.SIGCONT)
-    return "the shared KV cache goes on"
+    _change(site.process("cache"), redis_away=False)
+    return "Redis is back"
 
 
 def _fill_kv(site: Site) -> str:
@@ -125,8 +123,8 @@ def _signal(process: ProcessStatus, number: signal.Signals) -> None:
         os.kill(process.pid, number)
 
 
-def _change(worker: ProcessStatus, **faults: float) -> None:
-    answer = httpx.post(f"{worker.url}/simulator/faults", json=faults, timeout=10, trust_env=False)
+def _change(process: ProcessStatus, **faults: float) -> None:
+    answer = httpx.post(f"{process.url}/simulator/faults", json=faults, timeout=10, trust_env=False)
     answer.raise_for_status()
 
 

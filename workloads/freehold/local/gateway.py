@@ -7,10 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from freehold.gateway import envoy, launch
-from freehold.gateway.model import ApiKey, Gateway, Pool, Worker
+from freehold.gateway.model import (
+    ENGINE_HEALTH,
+    ROUTER_HEALTH,
+    Address,
+    ApiKey,
+    Gateway,
+    Pool,
+    Worker,
+)
+from freehold.gateway.rollout import rollout_of
 from freehold.planning.plan import Plan, PoolPlan
 
 from .home import StackHome
+from .hosted import CREDENTIALS, signing_environment
 from .process import HealthCheck, ProcessSpec
 
 HOST = "127.0.0.1"
@@ -26,8 +36,9 @@ def gateway_of(plan: Plan, pools: Sequence[Pool], keys: Sequence[ApiKey], port: 
         admin_port=port + ADMIN,
         pools=tuple(pools),
         keys=tuple(keys),
-        picker=(HOST, port + _PICKER),
+        picker=None if all(pool.hosted for pool in pools) else (HOST, port + _PICKER),
         max_body_bytes=plan.gateway.max_body_mib * 2**20,
+        sealed=plan.gateway.seals,
     )
 
 
@@ -42,7 +53,9 @@ def pool_of(pool: PoolPlan, workers: Sequence[Worker], served: Sequence[str] | N
         models=models,
         aliases=dict.fromkeys(names, models[0]),
         workers=tuple(workers),
-        policy=pool.policy,
+        policy="least_request" if pool.disaggregation else pool.policy,
+        health_path=ROUTER_HEALTH if pool.disaggregation else ENGINE_HEALTH,
+        rollout=rollout_of(pool.rollout),
     )
 
 
@@ -54,38 +67,46 @@ def keys_of(plan: Plan, home: StackHome) -> list[ApiKey]:
             tenant=key.tenant,
             models=tuple(key.models) if key.models is not None else None,
             requests_per_minute=key.requests_per_minute,
+            cache_group=key.cache_group,
         )
         for place, key in enumerate(plan.gateway.keys)
     ]
 
 
 def gateway_processes(gateway: Gateway, folder: Path) -> Iterator[ProcessSpec]:
-    """The picker, then Envoy; their configuration goes into `folder`."""
-    assert gateway.picker is not None
-    picker = folder / "picker.json"
-    picker_http = gateway.port + PICKER_METRICS
-    yield ProcessSpec(
-        name="picker",
-        role="picker",
-        argv=tuple(launch.picker_argv(picker)),
-        files={str(picker): json.dumps(launch.picker_config(gateway), indent=2)},
-        port=gateway.picker[1],
-        url=f"http://{HOST}:{picker_http}",
-        health=HealthCheck(url=f"http://{HOST}:{picker_http}/health"),
-        extra_ports=(picker_http,),
-        stop_seconds=5.0,
-        memory_gib=0.1,
-    )
+    """The picker where there is one, then Envoy; their configuration goes into `folder`."""
+    if gateway.picker:
+        yield _picker(gateway, gateway.picker, folder)
+    hosted = any(pool.hosted for pool in gateway.pools)
     config = folder / "envoy.json"
     yield ProcessSpec(
         name="gateway",
         role="gateway",
         argv=tuple(launch.envoy_argv(config)),
         files={str(config): json.dumps(envoy.bootstrap(gateway), indent=2)},
+        env=signing_environment() if hosted else {},
+        passed_env=CREDENTIALS if hosted else (),
         port=gateway.port,
         url=f"http://{gateway.host}:{gateway.port}",
         health=HealthCheck(url=f"http://{HOST}:{gateway.admin_port}/ready"),
         extra_ports=(gateway.admin_port,),
         stop_seconds=10.0,
         memory_gib=0.15,
+    )
+
+
+def _picker(gateway: Gateway, address: Address, folder: Path) -> ProcessSpec:
+    picker = folder / "picker.json"
+    picker_http = gateway.port + PICKER_METRICS
+    return ProcessSpec(
+        name="picker",
+        role="picker",
+        argv=tuple(launch.picker_argv(picker)),
+        files={str(picker): json.dumps(launch.picker_config(gateway), indent=2)},
+        port=address[1],
+        url=f"http://{HOST}:{picker_http}",
+        health=HealthCheck(url=f"http://{HOST}:{picker_http}/health"),
+        extra_ports=(picker_http,),
+        stop_seconds=5.0,
+        memory_gib=0.1,
     )

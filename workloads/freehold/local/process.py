@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -73,6 +73,9 @@ class ProcessSpec:
     pool: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to `base_environment`; TMPDIR is set to the process's private folder unless named here."""
+    passed_env: tuple[str, ...] = ()
+    """Names that it also takes from the environment of the command, where they are set. Their values
+    are written nowhere."""
     secret_env: tuple[str, ...] = ()
     """Names in `env` whose values never appear in a message."""
     cwd: str | None = None
@@ -116,9 +119,10 @@ class ProcessSpec:
         return ((self.port,) if self.port else ()) + self.extra_ports
 
     def redact(self, text: str) -> str:
-        """`text` without the values of `secret_env`."""
-        for name in self.secret_env:
-            if value := self.env.get(name):
+        """`text` without the values of `secret_env` and `passed_env`."""
+        secrets = [self.env.get(name) for name in self.secret_env]
+        for value in [*secrets, *passed_environment(self.passed_env).values()]:
+            if value:
                 text = text.replace(value, "***")
         return text
 
@@ -141,6 +145,11 @@ def base_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     """The part of `environ` (this process's own by default) that processes inherit."""
     environ = os.environ if environ is None else environ
     return {name: environ[name] for name in INHERITED if name in environ}
+
+
+def passed_environment(names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables that are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _digest(parts: Mapping[str, Any]) -> str:

@@ -92,19 +92,27 @@ def _is_mine(pid: int) -> bool:
 
 
 def shared_memory(pid: int) -> set[str]:
-    """Names in /dev/shm that the process maps or holds open."""
+    """Names in /dev/shm that the process maps or holds open.
+
+    A semaphore is known by its inode: glibc maps it under another name, which is gone by the time that it
+    has its own, and so says the maps of the process that made it."""
     prefix = f"{SHM}/"
     found: set[str] = set()
+    unnamed: set[int] = set()
     with contextlib.suppress(OSError), Path(f"/proc/{pid}/maps").open(errors="replace") as maps:
         for line in maps:
             if prefix in line:
                 found.add(line[line.index(prefix) + len(prefix) :].rstrip("\n"))
+                if line.endswith(" (deleted)\n"):
+                    unnamed.add(int(line.split()[4]))
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
                 if target.startswith(prefix):
                     found.add(target[len(prefix) :])
+    if unnamed:
+        found |= {entry.name for entry in os.scandir(SHM) if entry.inode() in unnamed}
     return {name for name in found if not name.endswith(" (deleted)")}
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from typing import Any
 from freehold.config.errors import FreeholdError
 from freehold.local import logs, preflight, procfs
 from freehold.local.locking import holder, lock
-from freehold.local.process import ProcessSpec, base_environment
+from freehold.local.process import ProcessSpec, base_environment, passed_environment
 from freehold.local.statedir import StateDir, read_json, write_json
 from freehold.local.status import ProcessStatus, status
 from freehold.local.supervisor import Supervisor
@@ -230,7 +230,8 @@ class _Follower:
                 f"The supervisor does not stay up. Last lines of {self.state.supervisor_log}:\n"
                 f"{logs.tail(self.state.supervisor_log)}"
             )
-        _start_supervisor(self.state)
+        passed = {name for spec in self.specs.values() for name in spec.passed_env}
+        _start_supervisor(self.state, passed_environment(passed))
 
     def _replace_supervisor(self) -> None:
         """One that hangs (stopped by a debugger, say) is killed; the next takes the processes over."""
@@ -238,12 +239,15 @@ class _Follower:
             procfs.kill([pid], signal.SIGKILL)
 
 
-def _start_supervisor(state: StateDir) -> None:
-    """Detached from this terminal and session; returns when it is at work or has ended."""
+def _start_supervisor(state: StateDir, passed: Mapping[str, str]) -> None:
+    """Detached from this terminal and session; returns when it is at work or has ended.
+
+    `passed` is for the processes that take it (`ProcessSpec.passed_env`).
+    """
     with logs.open_log(state.supervisor_log, fresh=True) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "freehold.local.supervisor", str(state.path)],
-            env=base_environment() | _import_path(),
+            env=base_environment() | _import_path() | dict(passed),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,

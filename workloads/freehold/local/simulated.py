@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from freehold.config.stack import KvCache
 from freehold.engine.command_line import command_line
+from freehold.engine.settings import EngineSettings, LmcacheTransfer
 from freehold.planning.forecast import deployment_of
 from freehold.planning.plan import Plan, PoolPlan
 from freehold.planning.speed import Deployment
@@ -51,6 +52,8 @@ class _Engine(Protocol):
     def port(self) -> int: ...
     @property
     def name(self) -> str: ...
+    @property
+    def settings(self) -> EngineSettings: ...
 
 
 def notes(plan: Plan) -> dict[str, LocalModel]:
@@ -120,7 +123,7 @@ def _spec(plan: Plan, engines: Sequence[_Engine]) -> ProcessSpec:
     """What a process of these engines is, whatever it is called with."""
     first, pool = engines[0], engines[0].pool
     url = f"http://{HOST}:{first.port}"
-    uses_cache = plan.cache is not None and pool.settings.kv_transfer is not None
+    uses_cache = plan.cache is not None and isinstance(pool.settings.kv_transfer, LmcacheTransfer)
     return ProcessSpec(
         name=first.name,
         role="engine",
@@ -138,7 +141,7 @@ def _spec(plan: Plan, engines: Sequence[_Engine]) -> ProcessSpec:
 
 def _arguments(engine: _Engine) -> list[str]:
     return [
-        *command_line(engine.pool.settings),
+        *command_line(engine.settings),
         *("--host", HOST, "--port", str(engine.port)),
     ]
 
@@ -161,7 +164,13 @@ def scenario_of(plan: Plan, pool: PoolPlan, window_divisor: float = 1.0) -> dict
     if pool.sizing and deployment.kv_budget_tokens:
         # Counted in typical requests; a model with windows holds a longer one all the same.
         scenario["kv_tokens"] = max(deployment.kv_budget_tokens, pool.sizing.context)
-    if plan.cache:
+    if pool.disaggregation and pool.demand:
+        moves = pool.disaggregation.transfer
+        scenario["handover"] = {
+            "bytes_per_token": moves.gigabytes * 1e9 / pool.demand.input_tokens,
+            "gigabytes_per_second": moves.gbps / 8,
+        }
+    elif plan.cache:
         speed = _PCIE5 if deployment.gpu.sm >= _HOPPER else _PCIE4
         scenario["shared_tier"] = {
             "bytes_per_token": _token_bytes(deployment),
@@ -188,7 +197,7 @@ def _token_bytes(deployment: Deployment) -> float:
 
 def _tier(plan: Plan, cache: KvCache, http: int) -> ProcessSpec:
     """One server for what on a cluster are a sidecar of each worker and Redis behind them."""
-    users = [pool for pool in plan.pools if pool.settings.kv_transfer is not None]
+    users = [pool for pool in plan.pools if isinstance(pool.settings.kv_transfer, LmcacheTransfer)]
     deployments = [found for pool in users if (found := replica_of(pool))]
     each = max(map(_token_bytes, deployments), default=SharedTier.bytes_per_token)
     sidecars = sum(pool.replicas for pool in users) if deployments else 1
@@ -202,6 +211,7 @@ def _tier(plan: Plan, cache: KvCache, http: int) -> ProcessSpec:
             *("--host", HOST, "--port", str(cache.port), "--http-port", str(http)),
             *("--chunk-size", str(cache.chunk_tokens)),
             *("--capacity-tokens", str(int(gib * 2**30 / each))),
+            *(["--redis"] if cache.redis else []),
         ),
         port=cache.port,
         url=f"http://{HOST}:{http}",

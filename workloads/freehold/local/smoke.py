@@ -54,14 +54,16 @@ def _cases(pools: tuple[PoolPlan, ...]) -> Iterator[_Case]:
     names = {name for pool in pools for name in (pool.name, *pool.adapters, *pool.aliases)}
     yield _Case("GET", "/v1/models", "", None, lambda answer: _served(answer, names))
     for pool in pools:
+        if pool.hosted:
+            yield from _chats(pool.name)
+            continue
         yield from _ROLES[pool.role](pool.name)
         for adapter in pool.adapters:
             yield _chat(adapter)
     yield from _refusals(pools[0].name)
 
 
-def _generate(model: str) -> Iterator[_Case]:
-    say = "Say hello."
+def _chats(model: str) -> Iterator[_Case]:
     yield _chat(model)
     yield _Case(
         "POST",
@@ -71,6 +73,11 @@ def _generate(model: str) -> Iterator[_Case]:
         _streamed,
         stream=True,
     )
+
+
+def _generate(model: str) -> Iterator[_Case]:
+    say = "Say hello."
+    yield from _chats(model)
     yield _Case(
         "POST",
         "/v1/completions",
@@ -165,7 +172,7 @@ def _chat(model: str) -> _Case:
         "/v1/chat/completions",
         model,
         _chat_body(model),
-        lambda answer: _shorten(answer["choices"][0]["message"]["content"]),
+        lambda answer: _said(answer["choices"][0]["message"]),
     )
 
 
@@ -197,6 +204,11 @@ def _served(answer: Any, names: set[str]) -> str:
     if served != names:
         raise ValueError(f"lists {sorted(served)}, the plan serves {sorted(names)}")
     return ", ".join(sorted(served))
+
+
+def _said(message: Any) -> str:
+    """A model that reasons may still be at it when its eight tokens are over: text, but not content."""
+    return _shorten(message["content"] or f"reasoning: {message.get('reasoning') or '...'}")
 
 
 def _streamed(text: str) -> str:

@@ -15,7 +15,13 @@ from typing import Any
 
 from freehold.local import procfs
 from freehold.local.logs import open_log
-from freehold.local.process import HealthCheck, Phase, ProcessSpec, base_environment
+from freehold.local.process import (
+    HealthCheck,
+    Phase,
+    ProcessSpec,
+    base_environment,
+    passed_environment,
+)
 from freehold.local.record import Record
 from freehold.local.statedir import MARKER, StateDir, write_private
 
@@ -111,7 +117,8 @@ class Supervised:
         private = state.private(spec.name)
         private.mkdir(mode=0o700, exist_ok=True)
         write_files(spec)
-        environment = base_environment() | {"TMPDIR": str(private)} | dict(spec.env)
+        environment = base_environment() | passed_environment(spec.passed_env)
+        environment |= {"TMPDIR": str(private)} | dict(spec.env)
         environment[MARKER] = state.marker(spec.name)
         again = self.record.restarts > 0 and self.record.exit_code is not None
         with open_log(state.log(spec.name), fresh=not again) as log:

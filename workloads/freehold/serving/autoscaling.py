@@ -45,6 +45,8 @@ def pool_scaling(plan: Plan, pool: PoolPlan) -> PoolScaling | None:
     """None where the number is fixed. Machines that are owned cost the same idle, and one worker (two
     with `ha`) is always there."""
     assert pool.placement is not None and pool.sizing is not None
+    if pool.disaggregation:
+        return None  # one part more without the other is no more
     least = min(pool.replicas, 2 if plan.ha else 1)
     if plan.hours:
         least = 0

@@ -12,12 +12,15 @@ from freehold.planning.plan import Plan
 
 from .drain import cut_short
 from .gateway_deployment import GatewayDeployment
+from .hosted import address_of, runs_engines
 from .images import Images, images_of
-from .kv_cache import cache_warnings, redis_address
+from .kv_cache import cache_warnings, on_nodes, redis_address
 from .model_pool import ModelPool, ModelPoolArgs, spare_places
 from .names import Names
 from .namespaces import Namespaces
 from .network import NetworkPolicies
+from .node_cache import NodeCaches, asking_its_node
+from .prefill_decode import PrefillDecodeRouter
 from .redis import Redis
 
 
@@ -54,27 +57,38 @@ def deploy(plan: Plan, target: Target, *, opts: pulumi.ResourceOptions | None = 
     redis = redis_address(plan.cache, names) if plan.cache else None
     own = redis is not None and redis.own
     images = images_of(plan.release, target, own_redis=own)
-    namespaces = Namespaces(names, target, child, redis=own)
+    by_node, engines = on_nodes(plan.cache), runs_engines(plan)
+    namespaces = Namespaces(names, target, child, redis=own, node_cache=by_node, engines=engines)
     policies = NetworkPolicies(
         names,
         target,
         child,
         own_redis=own,
         redis_endpoint=redis.port if redis and not own else None,
+        apart=any(pool.disaggregation for pool in plan.pools),
+        node_cache_port=plan.cache.port if plan.cache and by_node else None,
         namespaces=[*namespaces.all.values()],
+        hosted_port=None if engines else address_of(plan)[1],
     )
     # Nothing runs before it is closed.
     ready: tuple[pulumi.Resource, ...] = (*namespaces.all.values(), *policies.all)
     secrets: tuple[pulumi.Resource, ...] = ()
     if own:
         assert plan.cache is not None and plan.cache.redis is not None
-        tier = Redis(plan.cache.redis, names, target, images.redis, _after(serving, ready))
+        users = names.node_cache if by_node else names.models
+        tier = Redis(plan.cache.redis, names, target, images.redis, users, _after(serving, ready))
         secrets = tuple(tier.secrets)
-    for pool in plan.pools:
+    if by_node:
+        NodeCaches(plan, names, target, images.engine, redis, (*ready, *secrets), child)
+    for pool in (asking_its_node(pool, plan.cache, names) for pool in plan.pools):
+        if pool.hosted:
+            continue
         ModelPool(
             ModelPoolArgs(plan, pool, names, target, images.engine, redis, (*ready, *secrets)),
             child,
         )
+        if pool.disaggregation:
+            PrefillDecodeRouter(pool, names, target, images.router, child, ready)
     gateway = GatewayDeployment(plan, names, target, images, child, ready)
     return Deployed(
         base_url=gateway.base_url,

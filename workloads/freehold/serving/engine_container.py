@@ -14,13 +14,13 @@ from freehold.config.cache import KvCache
 from freehold.config.engine import DraftModelSpeculation, Eagle3Speculation
 from freehold.config.errors import FreeholdError
 from freehold.engine.command_line import command_line
-from freehold.engine.settings import EngineSettings
+from freehold.engine.settings import EngineSettings, LmcacheTransfer
 from freehold.planning.host import HostNeed
 from freehold.planning.plan import PoolPlan
 
 from .drain import Drain
-from .kv_cache import cache_need
-from .names import ENGINE_PORT
+from .kv_cache import cache_need, on_nodes
+from .names import ENGINE_PORT, NIXL_DATA_PORTS, NIXL_PORT
 from .pods import cpu, empty_dir, memory, mount
 from .probes import liveness_probe, readiness_probe, startup_probe
 from .security import container_security
@@ -117,7 +117,7 @@ def engine_container(
         image=image,
         command=["python3", "-m", MODULE],
         args=arguments,
-        env=[*_environment(source)],
+        env=[*_environment(source), *_handover_environment(pool)],
         env_from=[
             k8s.core.v1.EnvFromSourceArgs(
                 # Most models of the hub need no token, so nobody need make the Secret.
@@ -156,19 +156,41 @@ def _environment(source: ModelSource) -> Iterator[k8s.core.v1.EnvVarArgs]:
         values["HF_HUB_OFFLINE"] = "1"
     for name, value in values.items():
         yield k8s.core.v1.EnvVarArgs(name=name, value=value)
-    yield k8s.core.v1.EnvVarArgs(
-        name="VLLM_HOST_IP",
+    yield _pod_ip("VLLM_HOST_IP")
+
+
+def _pod_ip(name: str) -> k8s.core.v1.EnvVarArgs:
+    return k8s.core.v1.EnvVarArgs(
+        name=name,
         value_from=k8s.core.v1.EnvVarSourceArgs(
             field_ref=k8s.core.v1.ObjectFieldSelectorArgs(field_path="status.podIP")
         ),
     )
 
 
+def _handover_environment(pool: PoolPlan) -> Iterator[k8s.core.v1.EnvVarArgs]:
+    """Where NIXL hands the KV cache from worker to worker, on ports that network policies open."""
+    if pool.disaggregation is None:
+        return
+    first, last = NIXL_DATA_PORTS
+    values = {
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(NIXL_PORT),
+        "UCX_TCP_PORT_RANGE": f"{first}-{last}",
+    }
+    if not pool.disaggregation.transfer.measured:
+        # What the plan computes with. Left to itself UCX would try a GPU's own way to a pod beside it,
+        # which needs what pods do not share.
+        values["UCX_TLS"] = "tcp,cuda_copy"
+    for name, value in values.items():
+        yield k8s.core.v1.EnvVarArgs(name=name, value=value)
+    yield _pod_ip("VLLM_NIXL_SIDE_CHANNEL_HOST")
+
+
 def engine_need(pool: PoolPlan, cache: KvCache | None) -> HostNeed:
     """The engine's part of what the plan sets aside for the pod."""
     assert pool.sizing is not None
     whole = pool.sizing.host
-    if not has_sidecar(pool, cache) or cache is None:
+    if not has_cache(pool, cache) or cache is None:
         return whole
     beside = cache_need(cache)
     return HostNeed(
@@ -178,8 +200,13 @@ def engine_need(pool: PoolPlan, cache: KvCache | None) -> HostNeed:
     )
 
 
+def has_cache(pool: PoolPlan, cache: KvCache | None) -> bool:
+    """Whether LMCache's server keeps KV cache for it, beside it or once a node."""
+    return cache is not None and isinstance(pool.settings.kv_transfer, LmcacheTransfer)
+
+
 def has_sidecar(pool: PoolPlan, cache: KvCache | None) -> bool:
-    return cache is not None and pool.role == "generate" and pool.settings.kv_transfer is not None
+    return has_cache(pool, cache) and not on_nodes(cache)
 
 
 def _resources(

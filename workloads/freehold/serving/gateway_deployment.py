@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,8 +11,6 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from freehold.cluster.targets import Target
-from freehold.config.errors import FreeholdError
-from freehold.config.gateway import GatewayKey
 from freehold.gateway.in_pod import settings_of
 from freehold.gateway.launch import envoy_argv
 from freehold.gateway.model import Gateway
@@ -21,8 +18,8 @@ from freehold.planning.plan import Plan
 
 from .drain import drain_of
 from .front_door import FrontDoor
+from .gateway_keys import gateway_keys, key_secret_name
 from .gateway_plan import TLS_FOLDER, gateway_of
-from .generated_secret import GeneratedSecret
 from .images import Images
 from .names import ADMIN_PORT, DOOR_PORT, STATS_PORT, Names
 from .picker import Pickers
@@ -55,16 +52,11 @@ _LINGER_SECONDS = {"load_balancer": 180, "ingress": 15}
 _GOING_SECONDS = 10
 
 
-def key_secret_name(tenant: str) -> str:
-    """The Secret that holds a tenant's key, under `key`."""
-    return f"gateway-key-{tenant}"
-
-
 class GatewayDeployment(pulumi.ComponentResource):
     """Creates a Secret a tenant, the settings, Envoys with budget, spread and autoscaling, the pickers,
     and the way in (a load balancer or an Ingress).
 
-    Outputs: `base_url`, and `keys` by tenant.
+    Outputs: `base_url`, and `keys` by tenant, of those that no store keeps.
     """
 
     base_url: pulumi.Output[str]
@@ -85,19 +77,12 @@ class GatewayDeployment(pulumi.ComponentResource):
             target.front_door.kind == "load_balancer" and not target.front_door.terminates_tls
         )
         gateway = gateway_of(plan, names, own_certificate=own_certificate)
-        pickers = Pickers(
-            gateway, names, target, images.gateway, pulumi.ResourceOptions(parent=self), ready
-        )
-        self.keys = {key.tenant: _secret_of(key, self) for key in plan.gateway.keys}
-        secrets = [
-            k8s.core.v1.Secret(
-                key_secret_name(tenant),
-                metadata=metadata(key_secret_name(tenant), names.gateway, "gateway"),
-                string_data={"key": secret},
-                opts=options,
-            )
-            for tenant, secret in self.keys.items()
-        ]
+        child = pulumi.ResourceOptions(parent=self)
+        pickers: list[pulumi.Resource] = []
+        if gateway.picker:
+            pickers.append(Pickers(gateway, names, target, images.gateway, child, ready))
+        keys = gateway_keys(plan.gateway.keys, names, target, self, ready)
+        self.keys = keys.values
         settings = json.dumps(settings_of(gateway), indent=2, sort_keys=True)
         about = metadata("gateway", names.gateway, "gateway")
         files = k8s.core.v1.ConfigMap(
@@ -112,9 +97,9 @@ class GatewayDeployment(pulumi.ComponentResource):
         deployment = k8s.apps.v1.Deployment(
             "gateway",
             metadata=about,
-            spec=_deployment(plan, target, images, gateway, self.keys, settings),
+            spec=_deployment(plan, target, images, gateway, keys.digest, settings),
             opts=pulumi.ResourceOptions.merge(
-                target.options(self, depends_on=[*ready, account, files, *secrets, pickers]),
+                target.options(self, depends_on=[*ready, account, files, *keys.objects, *pickers]),
                 pulumi.ResourceOptions(ignore_changes=["spec.replicas"]),  # the autoscaler's word
             ),
         )
@@ -127,7 +112,7 @@ class GatewayDeployment(pulumi.ComponentResource):
             spec=_autoscaler(gateway.replicas),
             opts=target.options(self, depends_on=[deployment]),
         )
-        door = FrontDoor(plan, names, target, pulumi.ResourceOptions(parent=self), ready)
+        door = FrontDoor(plan, names, target, child, ready)
         self.base_url = door.base_url
         self.register_outputs({"baseUrl": self.base_url})
 
@@ -136,28 +121,12 @@ def drain_script() -> str:
     return resources.files("freehold.serving").joinpath("drain.sh").read_text(encoding="utf-8")
 
 
-def _secret_of(key: GatewayKey, parent: pulumi.Resource) -> pulumi.Output[str]:
-    if key.secret_env is None:
-        made = GeneratedSecret(
-            key_secret_name(key.tenant),
-            prefix="sk-",
-            opts=pulumi.ResourceOptions(parent=parent),
-        )
-        return pulumi.Output.secret(made.value)
-    if key.secret_env not in os.environ:
-        raise FreeholdError(
-            f"gateway.keys ({key.tenant}).secret_env: the environment variable {key.secret_env} is not "
-            "set: set it to the tenant's key, or leave secret_env out and one is made"
-        )
-    return pulumi.Output.secret(os.environ[key.secret_env])
-
-
 def _deployment(
     plan: Plan,
     target: Target,
     images: Images,
     gateway: Gateway,
-    keys: Mapping[str, pulumi.Output[str]],
+    keys: pulumi.Output[str],
     settings: str,
 ) -> k8s.apps.v1.DeploymentSpecArgs:
     """A new set of pods takes over before an old one goes, whatever changed: settings and keys are in
@@ -182,9 +151,7 @@ def _deployment(
         labels=metadata("", "", "gateway").labels,
         annotations={
             "freehold/settings": digest(settings + drain_script()),
-            "freehold/keys": pulumi.Output.all(**keys).apply(
-                lambda known: digest(json.dumps(known, sort_keys=True))
-            ),
+            "freehold/keys": keys,
         },
     )
     return k8s.apps.v1.DeploymentSpecArgs(

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 
-from freehold.gateway.model import ApiKey, Certificate, Dns, Gateway, Pool
+from freehold.gateway.model import (
+    ENGINE_HEALTH,
+    ROUTER_HEALTH,
+    ApiKey,
+    Certificate,
+    Dns,
+    Gateway,
+    Pool,
+)
+from freehold.gateway.rollout import rollout_of
 from freehold.planning.plan import Plan, PoolPlan
 
+from .hosted import hosted_pool, runs_engines
 from .names import (
     ADMIN_PORT,
     DOOR_PORT,
     ENGINE_PORT,
     PICKER_HTTP_PORT,
     PICKER_PORT,
+    ROUTER_PORT,
     STATS_PORT,
     Names,
 )
@@ -39,15 +50,17 @@ def gateway_of(plan: Plan, names: Names, *, own_certificate: bool) -> Gateway:
                 tenant=key.tenant,
                 models=tuple(key.models) if key.models is not None else None,
                 requests_per_minute=key.requests_per_minute,
+                cache_group=key.cache_group,
             )
             for key in plan.gateway.keys
         ),
-        picker=first,
-        picker_standby=standby,
+        picker=first if runs_engines(plan) else None,
+        picker_standby=standby if runs_engines(plan) else None,
         certificate=certificate if own_certificate else None,
         drainable=True,
         replicas=replicas_of(plan),
         max_body_bytes=plan.gateway.max_body_mib * 2**20,
+        sealed=plan.gateway.seals,
     )
 
 
@@ -67,14 +80,21 @@ def picker_of(gateway: Gateway) -> Gateway:
 
 
 def _pool(plan: Plan, pool: PoolPlan, names: Names) -> Pool:
+    if pool.hosted:
+        return hosted_pool(plan, pool, pool.hosted)
+    apart = pool.disaggregation is not None
     return Pool(
         name=pool.name,
         role=pool.role,
         models=(pool.name, *pool.adapters),
         aliases=dict.fromkeys(pool.aliases, pool.name),
-        policy=pool.policy,
-        discovery=Dns(names.engine_host(pool.name), ENGINE_PORT),
+        policy="least_request" if apart else pool.policy,
+        discovery=Dns(names.router_host(pool.name), ROUTER_PORT)
+        if apart
+        else Dns(names.engine_host(pool.name), ENGINE_PORT),
+        health_path=ROUTER_HEALTH if apart else ENGINE_HEALTH,
         start_seconds=_start_seconds(plan, pool),
+        rollout=rollout_of(pool.rollout),
     )
 
 

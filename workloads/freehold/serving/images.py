@@ -20,6 +20,8 @@ class Images:
     """Ours: vLLM with LMCache and our connector (workloads/images/engine)."""
     gateway: pulumi.Input[str]
     """Ours: the picker, and what writes Envoy's configuration (workloads/images/gateway)."""
+    router: pulumi.Input[str]
+    """Ours: vLLM's router, for pools whose prompts are read apart (workloads/images/router)."""
     envoy: str
     redis: str
     warnings: tuple[str, ...]
@@ -35,6 +37,10 @@ def gateway_tag(release: Release) -> str:
     return f"{version('freehold')}-python{_tag(release.images['python'])}"
 
 
+def router_tag(release: Release) -> str:
+    return f"{release.python_packages['vllm-router']}-python{_tag(release.images['python'])}"
+
+
 def images_of(release: Release, target: Target, *, own_redis: bool) -> Images:
     registry = pulumi.Output.from_input(target.image_registry)
 
@@ -44,6 +50,7 @@ def images_of(release: Release, target: Target, *, own_redis: bool) -> Images:
     return Images(
         engine=own("engine", engine_tag(release)),
         gateway=own("gateway", gateway_tag(release)),
+        router=own("router", router_tag(release)),
         envoy=image_of(target, release.images["envoy"]),
         redis=image_of(target, release.images["redis"]),
         warnings=tuple(_unpinned(release, ["envoy", "redis"] if own_redis else ["envoy"])),

@@ -1,4 +1,4 @@
-"""LMCache beside each engine: its server as a sidecar, with the tiers behind it.
+"""LMCache for engines: its server, as a sidecar of each or once a node, with the tiers behind it.
 
 Any of it may be lost: engines wait for none of it to be ready, its health is no part of theirs, and
 their connector turns its errors into misses.
@@ -52,6 +52,11 @@ def cache_need(cache: KvCache) -> HostNeed:
     return HostNeed(_SERVER_VCPU, _SERVER_GIB + cache.host_memory_gib, cache.nvme_gib or 0.0)
 
 
+def on_nodes(cache: KvCache | None) -> bool:
+    """Whether each node has one server instead of each engine."""
+    return cache is not None and cache.placement == "node"
+
+
 def cache_warnings(cache: KvCache) -> Iterator[str]:
     if cache.redis and cache.redis.endpoint and not cache.redis.tls:
         yield (
@@ -62,10 +67,12 @@ def cache_warnings(cache: KvCache) -> Iterator[str]:
         yield "cache.redis: engines speak to the stack's own Redis in clear, inside the cluster"
 
 
-def server_arguments(cache: KvCache, redis: RedisAddress | None) -> list[str]:
+def server_arguments(
+    cache: KvCache, redis: RedisAddress | None, host: str = "127.0.0.1"
+) -> list[str]:
     """Of `lmcache server`, without a secret: the password comes by environment."""
     arguments = [
-        *("--host", "127.0.0.1", "--port", str(cache.port)),
+        *("--host", host, "--port", str(cache.port)),
         *("--http-host", "0.0.0.0", "--http-port", str(CACHE_HTTP_PORT)),
         *("--prometheus-port", str(CACHE_METRICS_PORT)),
         # Containers of one pod have file systems of their own, so no /dev/shm in common.
@@ -105,6 +112,18 @@ def cache_sidecar(
 ) -> k8s.core.v1.ContainerArgs:
     """LMCache's server as a native sidecar: there before the engine, gone after it, restarted by
     itself. No readiness and no startup probe: an engine without a cache is a slower engine."""
+    container = cache_container(cache, server_arguments(cache, redis), redis, image)
+    container.restart_policy = "Always"
+    return container
+
+
+def cache_container(
+    cache: KvCache,
+    arguments: list[str],
+    redis: RedisAddress | None,
+    image: pulumi.Input[str],
+    security: k8s.core.v1.SecurityContextArgs | None = None,
+) -> k8s.core.v1.ContainerArgs:
     need = cache_need(cache)
     mounts = [mount("cache-shm", "/dev/shm"), mount("cache-tmp", "/tmp")]
     if cache.nvme_gib:
@@ -112,9 +131,8 @@ def cache_sidecar(
     return k8s.core.v1.ContainerArgs(
         name="cache",
         image=image,
-        restart_policy="Always",
         command=["python3", "-m", "freehold.engine.cache_server"],
-        args=server_arguments(cache, redis),
+        args=arguments,
         env=_environment(redis),
         ports=[
             k8s.core.v1.ContainerPortArgs(name="cache-metrics", container_port=CACHE_METRICS_PORT)
@@ -129,7 +147,7 @@ def cache_sidecar(
         resources=k8s.core.v1.ResourceRequirementsArgs(
             requests=_requests(need), limits={"memory": memory(need.ram_gib)}
         ),
-        security_context=container_security(),
+        security_context=security or container_security(),
         volume_mounts=mounts,
     )
 

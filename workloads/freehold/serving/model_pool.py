@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import pulumi
@@ -9,6 +10,7 @@ import pulumi_kubernetes as k8s
 
 from freehold.cluster.targets import Identity, Scheduling, Target
 from freehold.planning.plan import Plan, PoolPlan
+from freehold.planning.plan_types import Part
 
 from .autoscaling import pool_scaling, scaled_object
 from .drain import Drain, drain_of, on_spot
@@ -35,7 +37,7 @@ from .probes import progress_seconds
 
 @dataclass(frozen=True)
 class ModelPoolArgs:
-    """What decides a pool's objects."""
+    """What decides a pool's objects, or those of one of its parts."""
 
     plan: Plan
     pool: PoolPlan
@@ -46,16 +48,32 @@ class ModelPoolArgs:
     redis: RedisAddress | None
     ready: tuple[pulumi.Resource, ...] = ()
     """What pods need to be there: namespaces, Secrets, network policies."""
+    part: Part | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the workload and of its Service."""
+        return f"{self.pool.name}-{self.part}" if self.part else self.pool.name
+
+    @property
+    def about(self) -> k8s.meta.v1.ObjectMetaArgs:
+        return metadata(self.name, self.names.models, "engine", self.pool.name, self.part)
+
+    def of(self, part: Part, replicas: int) -> ModelPoolArgs:
+        settings = self.pool.settings_of(part)
+        workers = dataclasses.replace(self.pool, settings=settings, replicas=replicas)
+        return dataclasses.replace(self, pool=workers, part=part)
 
 
 class ModelPool(pulumi.ComponentResource):
     """Creates a ServiceAccount, a Deployment, a headless Service, a PodDisruptionBudget (not on Spot)
-    and, where the plan lets replicas come and go, KEDA's ScaledObject."""
+    and, where the plan lets replicas come and go, KEDA's ScaledObject.
+
+    Of a pool whose prompts are read apart, a StatefulSet, a Service and a budget for each part."""
 
     def __init__(self, args: ModelPoolArgs, opts: pulumi.ResourceOptions) -> None:
         pool, target, namespace = args.pool, args.target, args.names.models
         super().__init__("freehold:serving:ModelPool", pool.name, None, opts)
-        about = metadata(pool.name, namespace, "engine", pool.name)
         identity = target.model_reader(namespace, pool.name, parent=self)
         options = target.options(self, depends_on=args.ready)
         account = k8s.core.v1.ServiceAccount(
@@ -69,10 +87,21 @@ class ModelPool(pulumi.ComponentResource):
             automount_service_account_token=False,
             opts=options,
         )
+        if pool.disaggregation:
+            for part, replicas in pool.disaggregation.replicas.items():
+                self._apart(args.of(part, replicas), identity, account)
+        else:
+            self._deployed(args, identity, account)
+        self.register_outputs({})
+
+    def _deployed(
+        self, args: ModelPoolArgs, identity: Identity, account: k8s.core.v1.ServiceAccount
+    ) -> None:
+        pool, target = args.pool, args.target
         scaling = pool_scaling(args.plan, pool)
         deployment = k8s.apps.v1.Deployment(
-            pool.name,
-            metadata=about,
+            args.name,
+            metadata=args.about,
             spec=_deployment(args, identity, scaled=scaling is not None),
             opts=pulumi.ResourceOptions.merge(
                 target.options(self, depends_on=[*args.ready, account, *identity.ready]),
@@ -83,18 +112,39 @@ class ModelPool(pulumi.ComponentResource):
                 ),
             ),
         )
-        k8s.core.v1.Service(pool.name, metadata=about, spec=_service(pool), opts=options)
+        self._reached(args)
+        if scaling:
+            scaled_object(scaling, args.names, target.options(self, depends_on=[deployment]))
+
+    def _apart(
+        self, args: ModelPoolArgs, identity: Identity, account: k8s.core.v1.ServiceAccount
+    ) -> None:
+        """Workers that keep their names: the router knows each by one, and asks no API for them."""
+        k8s.apps.v1.StatefulSet(
+            args.name,
+            metadata=args.about,
+            spec=_stateful_set(args, identity),
+            opts=pulumi.ResourceOptions.merge(
+                args.target.options(self, depends_on=[*args.ready, account, *identity.ready]),
+                pulumi.ResourceOptions(custom_timeouts=_timeouts(args.pool)),
+            ),
+        )
+        self._reached(args)
+
+    def _reached(self, args: ModelPoolArgs) -> None:
+        """How others find the workers, and how many of them may be away."""
+        pool, options = args.pool, args.target.options(self, depends_on=args.ready)
+        k8s.core.v1.Service(
+            args.name, metadata=args.about, spec=_service(pool, args.part), opts=options
+        )
         if not on_spot(pool):
             # EC2 does not ask it; there it would only keep the second of two pods from its drain.
             k8s.policy.v1.PodDisruptionBudget(
-                pool.name,
-                metadata=about,
-                spec=disruption_budget("engine", pool.name),
+                args.name,
+                metadata=args.about,
+                spec=disruption_budget("engine", pool.name, args.part),
                 opts=options,
             )
-        if scaling:
-            scaled_object(scaling, args.names, target.options(self, depends_on=[deployment]))
-        self.register_outputs({})
 
 
 def _timeouts(pool: PoolPlan) -> pulumi.CustomTimeouts:
@@ -104,11 +154,11 @@ def _timeouts(pool: PoolPlan) -> pulumi.CustomTimeouts:
     return pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")
 
 
-def _service(pool: PoolPlan) -> k8s.core.v1.ServiceSpecArgs:
+def _service(pool: PoolPlan, part: Part | None) -> k8s.core.v1.ServiceSpecArgs:
     """No address of its own: a record for each ready worker, from which the gateway chooses."""
     return k8s.core.v1.ServiceSpecArgs(
         cluster_ip="None",
-        selector=labels("engine", pool.name),
+        selector=labels("engine", pool.name, part),
         ports=[k8s.core.v1.ServicePortArgs(name="http", port=ENGINE_PORT)],
     )
 
@@ -130,6 +180,26 @@ def _deployment(
             "engine",
             pool.name,
             _annotations(args.target.scheduling(pool), has_sidecar(pool, args.plan.cache)),
+        ),
+    )
+
+
+def _stateful_set(args: ModelPoolArgs, identity: Identity) -> k8s.apps.v1.StatefulSetSpecArgs:
+    """All start at once; a rollout replaces one after the other, and needs no spare GPU."""
+    pool, drain = args.pool, drain_of(args.pool)
+    return k8s.apps.v1.StatefulSetSpecArgs(
+        replicas=pool.replicas,
+        service_name=args.name,
+        revision_history_limit=3,
+        pod_management_policy="Parallel",
+        update_strategy=k8s.apps.v1.StatefulSetUpdateStrategyArgs(type="RollingUpdate"),
+        selector=selector("engine", pool.name, args.part),
+        template=pod_template(
+            _pod(args, identity, drain),
+            "engine",
+            pool.name,
+            _annotations(args.target.scheduling(pool), sidecar=False),
+            args.part,
         ),
     )
 
@@ -173,9 +243,11 @@ def _pod(args: ModelPoolArgs, identity: Identity, drain: Drain) -> k8s.core.v1.P
         containers=[engine],
         volumes=volumes,
         spread=[
-            spread_over(ZONE, "engine", pool.name),
+            spread_over(ZONE, "engine", pool.name, args.part),
             # Two of one pool on a shared GPU would leave another node's without.
-            spread_over(NODE, "engine", pool.name, strictly=_shares_nodes(args.plan, pool)),
+            spread_over(
+                NODE, "engine", pool.name, args.part, strictly=_shares_nodes(args.plan, pool)
+            ),
         ],
     )
 

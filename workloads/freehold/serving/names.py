@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-App = Literal["engine", "redis", "gateway", "picker"]
+from freehold.planning.plan_types import Part
+
+App = Literal["engine", "cache", "redis", "gateway", "picker", "router"]
 """What a pod runs: its label `app.kubernetes.io/name`."""
 
 # Ports inside pods; each pod has its own address, so they never meet.
@@ -19,6 +21,10 @@ ADMIN_PORT = 9901  # on loopback
 STATS_PORT = 9902  # nothing but /ready and /stats/prometheus
 PICKER_PORT = 9002
 PICKER_HTTP_PORT = 9003
+ROUTER_PORT = 8080
+ROUTER_METRICS_PORT = 29000
+NIXL_PORT = 5600  # where a worker tells others how to fetch its KV cache
+NIXL_DATA_PORTS = (5610, 5709)  # first and last of those that the KV cache itself goes over
 PROMETHEUS_PORT = 9090
 
 # Written with a dot at the end: a complete name, looked up once and not in five search domains.
@@ -43,6 +49,11 @@ class Names:
         return self._namespace("cache")
 
     @property
+    def node_cache(self) -> str:
+        """LMCache's servers, where each node has one instead of each engine."""
+        return self._namespace("node-cache")
+
+    @property
     def gateway(self) -> str:
         """Envoy and the pickers."""
         return self._namespace("gateway")
@@ -60,6 +71,19 @@ class Names:
         """The headless Service of a pool: one record a ready worker."""
         return f"{pool}.{self.models}.{_DOMAIN}"
 
+    def worker_hosts(self, pool: str, part: Part, replicas: int) -> list[str]:
+        """Each worker of a part of a pool by a name that it keeps."""
+        service = f"{pool}-{part}"
+        return [f"{service}-{n}.{service}.{self.models}.{_DOMAIN}" for n in range(replicas)]
+
+    def router_host(self, pool: str) -> str:
+        """The headless Service of a pool's routers, where prefill and decode are apart."""
+        return f"{pool}-router.{self.gateway}.{_DOMAIN}"
+
+    def node_cache_host(self) -> str:
+        """Leads to the server of the caller's own node."""
+        return f"cache.{self.node_cache}.{_DOMAIN}"
+
     def redis_host(self) -> str:
         return f"redis.{self.cache}.{_DOMAIN}"
 
@@ -71,14 +95,16 @@ class Names:
         return f"{stack}-{part}"
 
 
-def labels(app: App, instance: str | None = None) -> dict[str, str]:
-    """Labels that select the pods of an app, or of one instance (a pool) of it."""
-    found = {"app.kubernetes.io/name": app}
+def labels(app: App, instance: str | None = None, part: Part | None = None) -> dict[str, str]:
+    """Labels that select the pods of an app, of one instance (a pool) of it, or of a part of that."""
+    found: dict[str, str] = {"app.kubernetes.io/name": app}
     if instance is not None:
         found["app.kubernetes.io/instance"] = instance
+    if part is not None:
+        found["app.kubernetes.io/component"] = part
     return found
 
 
-def all_labels(app: App, instance: str | None = None) -> dict[str, str]:
+def all_labels(app: App, instance: str | None = None, part: Part | None = None) -> dict[str, str]:
     """Labels that an object carries."""
-    return {**labels(app, instance), "app.kubernetes.io/part-of": "freehold"}
+    return {**labels(app, instance, part), "app.kubernetes.io/part-of": "freehold"}

@@ -12,12 +12,18 @@ from freehold.cluster.targets import PodSecurity, Target
 from .names import Names
 
 
-def levels(names: Names, *, redis: bool) -> dict[str, PodSecurity]:
+def levels(
+    names: Names, *, redis: bool, engines: bool = True, node_cache: bool = False
+) -> dict[str, PodSecurity]:
     """Engines meet `restricted` too; `baseline` leaves room for what some models need, such as a
     larger set of system calls for a vendor's tools."""
-    found: dict[str, PodSecurity] = {names.models: "baseline", names.gateway: "restricted"}
+    found: dict[str, PodSecurity] = {names.gateway: "restricted"}
+    if engines:
+        found = {names.models: "baseline", **found}
     if redis:
         found[names.cache] = "restricted"
+    if node_cache:
+        found[names.node_cache] = "privileged"
     return found
 
 
@@ -27,9 +33,17 @@ class Namespaces(pulumi.ComponentResource):
     all: Mapping[str, k8s.core.v1.Namespace]
 
     def __init__(
-        self, names: Names, target: Target, opts: pulumi.ResourceOptions, *, redis: bool
+        self,
+        names: Names,
+        target: Target,
+        opts: pulumi.ResourceOptions,
+        *,
+        redis: bool,
+        engines: bool = True,
+        node_cache: bool = False,
     ) -> None:
         super().__init__("freehold:serving:Namespaces", "namespaces", None, opts)
+        held = levels(names, redis=redis, engines=engines, node_cache=node_cache)
         self.all = {
             namespace: k8s.core.v1.Namespace(
                 namespace,
@@ -42,6 +56,6 @@ class Namespaces(pulumi.ComponentResource):
                 ),
                 opts=target.options(self),
             )
-            for namespace, level in levels(names, redis=redis).items()
+            for namespace, level in held.items()
         }
         self.register_outputs({})

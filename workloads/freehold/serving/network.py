@@ -17,9 +17,13 @@ from .names import (
     CACHE_METRICS_PORT,
     DOOR_PORT,
     ENGINE_PORT,
+    NIXL_DATA_PORTS,
+    NIXL_PORT,
     PICKER_HTTP_PORT,
     PICKER_PORT,
     REDIS_PORT,
+    ROUTER_METRICS_PORT,
+    ROUTER_PORT,
     STATS_PORT,
     App,
     Names,
@@ -44,18 +48,37 @@ class NetworkPolicies(pulumi.ComponentResource):
         *,
         own_redis: bool,
         redis_endpoint: int | None,
+        apart: bool,
+        node_cache_port: int | None,
         namespaces: Sequence[pulumi.Resource],
+        hosted_port: int | None = None,
     ) -> None:
-        """`redis_endpoint` is the port of a Redis that the stack does not run."""
+        """`redis_endpoint` is the port of a Redis that the stack does not run; `apart`: a pool reads
+        prompts and writes answers with different workers; `node_cache_port`: each node has an LMCache
+        server of its own, there; `hosted_port`: no engine runs, the gateway asks somebody else's there."""
         super().__init__("freehold:serving:NetworkPolicies", "network-policies", None, opts)
         self._names, self._options = names, target.options(self, depends_on=namespaces)
+        self._apart = apart
         self.all: list[pulumi.Resource] = []
-        cache = [names.cache] if own_redis else []
-        for namespace in (names.models, names.gateway, *cache):
+        self._node_cache_port = node_cache_port
+        if hosted_port:
+            self._deny_all(names.gateway)
+            outside = [*map(_outward, target.egress), Outward(ports=[_port(hosted_port)])]
+            self._gateway(target.front_door.source_ranges, outside)
+            self.register_outputs({})
+            return
+        others = [names.cache] if own_redis else []
+        others += [names.node_cache] if node_cache_port else []
+        for namespace in (names.models, names.gateway, *others):
             self._deny_all(namespace)
-        self._engines(target.egress, own_redis=own_redis, redis_endpoint=redis_endpoint)
-        self._gateway(target.front_door.source_ranges)
+        to_redis = self._to_redis(own_redis, redis_endpoint)
+        if node_cache_port:
+            self._node_cache(node_cache_port, to_redis)
+        self._engines(target.egress, to_redis)
+        self._gateway(target.front_door.source_ranges, self._to_workers())
         self._picker()
+        if apart:
+            self._router()
         if own_redis:
             self._redis()
         self.register_outputs({})
@@ -78,29 +101,52 @@ class NetworkPolicies(pulumi.ComponentResource):
         )
         self.all.append(policy)
 
-    def _engines(
-        self, reached: Sequence[Egress], *, own_redis: bool, redis_endpoint: int | None
-    ) -> None:
+    def _to_redis(self, own: bool, endpoint: int | None) -> list[Outward]:
+        """From LMCache's servers, wherever these are."""
+        if own:
+            return [Outward(to=[_pods(self._names.cache, "redis")], ports=[_port(REDIS_PORT)])]
+        return [Outward(ports=[_port(endpoint)])] if endpoint else []
+
+    def _node_cache(self, port: int, to_redis: list[Outward]) -> None:
         names = self._names
-        outward = [_outward(egress) for egress in reached]
-        if own_redis:
-            outward.append(Outward(to=[_pods(names.cache, "redis")], ports=[_port(REDIS_PORT)]))
-        if redis_endpoint:
-            outward.append(Outward(ports=[_port(redis_endpoint)]))
         self._allow(
-            names.models,
-            "engine",
+            names.node_cache,
+            "cache",
             ingress=[
-                Ingress(
-                    from_=[_pods(names.gateway, "gateway"), _pods(names.gateway, "picker")],
-                    ports=[_port(ENGINE_PORT)],
-                ),
-                self._scraped(ENGINE_PORT, CACHE_METRICS_PORT),
+                Ingress(from_=[_pods(names.models, "engine")], ports=[_port(port)]),
+                self._scraped(CACHE_METRICS_PORT),
             ],
-            egress=outward,
+            egress=to_redis,
         )
 
-    def _gateway(self, source_ranges: Sequence[str]) -> None:
+    def _engines(self, reached: Sequence[Egress], to_redis: list[Outward]) -> None:
+        names = self._names
+        outward = [_outward(egress) for egress in reached]
+        if self._node_cache_port:
+            caches = _pods(names.node_cache, "cache")
+            outward.append(Outward(to=[caches], ports=[_port(self._node_cache_port)]))
+        else:
+            outward += to_redis
+        inward = [
+            Ingress(
+                from_=[_pods(names.gateway, "gateway"), _pods(names.gateway, "picker")],
+                ports=[_port(ENGINE_PORT)],
+            ),
+            self._scraped(ENGINE_PORT, CACHE_METRICS_PORT),
+        ]
+        if self._apart:
+            others, ports = (
+                _pods(names.models, "engine"),
+                [_port(NIXL_PORT), _ports(NIXL_DATA_PORTS)],
+            )
+            outward.append(Outward(to=[others], ports=ports))
+            inward.append(Ingress(from_=[others], ports=ports))
+            inward.append(
+                Ingress(from_=[_pods(names.gateway, "router")], ports=[_port(ENGINE_PORT)])
+            )
+        self._allow(names.models, "engine", ingress=inward, egress=outward)
+
+    def _gateway(self, source_ranges: Sequence[str], egress: list[Outward]) -> None:
         names = self._names
         # With sources preserved the load balancer's clients are seen here; empty is anybody.
         clients = [
@@ -113,10 +159,35 @@ class NetworkPolicies(pulumi.ComponentResource):
                 Ingress(from_=clients or None, ports=[_port(DOOR_PORT)]),
                 self._scraped(STATS_PORT),
             ],
-            egress=[
-                Outward(to=[_pods(names.gateway, "picker")], ports=[_port(PICKER_PORT)]),
-                Outward(to=[_pods(names.models, "engine")], ports=[_port(ENGINE_PORT)]),
+            egress=egress,
+        )
+
+    def _to_workers(self) -> list[Outward]:
+        names = self._names
+        return [
+            Outward(to=[_pods(names.gateway, "picker")], ports=[_port(PICKER_PORT)]),
+            Outward(to=[_pods(names.models, "engine")], ports=[_port(ENGINE_PORT)]),
+            *self._to_routers(),
+        ]
+
+    def _to_routers(self) -> list[Outward]:
+        if not self._apart:
+            return []
+        return [Outward(to=[_pods(self._names.gateway, "router")], ports=[_port(ROUTER_PORT)])]
+
+    def _router(self) -> None:
+        names = self._names
+        self._allow(
+            names.gateway,
+            "router",
+            ingress=[
+                Ingress(
+                    from_=[_pods(names.gateway, "gateway"), _pods(names.gateway, "picker")],
+                    ports=[_port(ROUTER_PORT)],
+                ),
+                self._scraped(ROUTER_METRICS_PORT),
             ],
+            egress=[Outward(to=[_pods(names.models, "engine")], ports=[_port(ENGINE_PORT)])],
         )
 
     def _picker(self) -> None:
@@ -128,15 +199,23 @@ class NetworkPolicies(pulumi.ComponentResource):
                 Ingress(from_=[_pods(names.gateway, "gateway")], ports=[_port(PICKER_PORT)]),
                 self._scraped(PICKER_HTTP_PORT),
             ],
-            egress=[Outward(to=[_pods(names.models, "engine")], ports=[_port(ENGINE_PORT)])],
+            egress=[
+                Outward(to=[_pods(names.models, "engine")], ports=[_port(ENGINE_PORT)]),
+                *self._to_routers(),
+            ],
         )
 
     def _redis(self) -> None:
         names = self._names
+        users = (
+            _pods(names.node_cache, "cache")
+            if self._node_cache_port
+            else _pods(names.models, "engine")
+        )
         self._allow(
             names.cache,
             "redis",
-            ingress=[Ingress(from_=[_pods(names.models, "engine")], ports=[_port(REDIS_PORT)])],
+            ingress=[Ingress(from_=[users], ports=[_port(REDIS_PORT)])],
             egress=[],
         )
 
@@ -175,6 +254,11 @@ def _pods(namespace: str, app: App) -> Peer:
 
 def _port(port: int, protocol: str = "TCP") -> k8s.networking.v1.NetworkPolicyPortArgs:
     return k8s.networking.v1.NetworkPolicyPortArgs(port=port, protocol=protocol)
+
+
+def _ports(first_and_last: tuple[int, int]) -> k8s.networking.v1.NetworkPolicyPortArgs:
+    first, last = first_and_last
+    return k8s.networking.v1.NetworkPolicyPortArgs(port=first, end_port=last, protocol="TCP")
 
 
 def _outward(egress: Egress) -> Outward:

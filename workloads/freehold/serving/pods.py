@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pulumi_kubernetes as k8s
 
 from freehold.cluster.targets import Scheduling, Target
+from freehold.planning.plan_types import Part
 
 from .names import App, all_labels, labels
 from .security import USER, pod_security
@@ -43,6 +44,9 @@ def pod_spec(
         ],
         runtime_class_name=scheduling.runtime_class,
         priority_class_name=target.priority_class,
+        image_pull_secrets=[k8s.core.v1.LocalObjectReferenceArgs(name=target.image_pull_secret)]
+        if target.image_pull_secret
+        else None,
         security_context=pod_security(user),
         termination_grace_period_seconds=grace_seconds,
         topology_spread_constraints=list(spread) or None,
@@ -57,34 +61,42 @@ def pod_template(
     app: App,
     instance: str | None = None,
     annotations: dict[str, str] | None = None,
+    part: Part | None = None,
 ) -> k8s.core.v1.PodTemplateSpecArgs:
     metadata = k8s.meta.v1.ObjectMetaArgs(
-        labels=all_labels(app, instance), annotations=annotations or None
+        labels=all_labels(app, instance, part), annotations=annotations or None
     )
     return k8s.core.v1.PodTemplateSpecArgs(metadata=metadata, spec=spec)
 
 
 def metadata(
-    name: str, namespace: str, app: App, instance: str | None = None
+    name: str, namespace: str, app: App, instance: str | None = None, part: Part | None = None
 ) -> k8s.meta.v1.ObjectMetaArgs:
     return k8s.meta.v1.ObjectMetaArgs(
-        name=name, namespace=namespace, labels=all_labels(app, instance)
+        name=name, namespace=namespace, labels=all_labels(app, instance, part)
     )
 
 
-def selector(app: App, instance: str | None = None) -> k8s.meta.v1.LabelSelectorArgs:
-    return k8s.meta.v1.LabelSelectorArgs(match_labels=labels(app, instance))
+def selector(
+    app: App, instance: str | None = None, part: Part | None = None
+) -> k8s.meta.v1.LabelSelectorArgs:
+    return k8s.meta.v1.LabelSelectorArgs(match_labels=labels(app, instance, part))
 
 
 def spread_over(
-    key: str, app: App, instance: str | None = None, *, strictly: bool = False
+    key: str,
+    app: App,
+    instance: str | None = None,
+    part: Part | None = None,
+    *,
+    strictly: bool = False,
 ) -> k8s.core.v1.TopologySpreadConstraintArgs:
     """As many pods in each zone or on each node (`key`) as in any other, give or take one."""
     return k8s.core.v1.TopologySpreadConstraintArgs(
         max_skew=1,
         topology_key=key,
         when_unsatisfiable="DoNotSchedule" if strictly else "ScheduleAnyway",
-        label_selector=selector(app, instance),
+        label_selector=selector(app, instance, part),
     )
 
 
@@ -92,13 +104,13 @@ ZONE, NODE = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 
 
 def disruption_budget(
-    app: App, instance: str | None = None
+    app: App, instance: str | None = None, part: Part | None = None
 ) -> k8s.policy.v1.PodDisruptionBudgetSpecArgs:
     """One pod at a time. A pod that is not ready stands in nobody's way."""
     return k8s.policy.v1.PodDisruptionBudgetSpecArgs(
         max_unavailable=1,
         unhealthy_pod_eviction_policy="AlwaysAllow",
-        selector=selector(app, instance),
+        selector=selector(app, instance, part),
     )
 
 

@@ -37,8 +37,8 @@ def redis_configuration(memory_gib: float) -> str:
 
 
 class Redis(pulumi.ComponentResource):
-    """Inputs: memory and target. Creates a StatefulSet of one without a volume, its headless Service,
-    and a password that engines get as a Secret in their own namespace."""
+    """Creates a StatefulSet of one without a volume, its headless Service, and a password that LMCache's
+    servers get as a Secret in their own namespace."""
 
     def __init__(
         self,
@@ -46,8 +46,10 @@ class Redis(pulumi.ComponentResource):
         names: Names,
         target: Target,
         image: str,
+        users: str,
         opts: pulumi.ResourceOptions,
     ) -> None:
+        """`users` is the namespace of those who ask it."""
         super().__init__("freehold:serving:Redis", "redis", None, opts)
         options = target.options(self)
         generated = GeneratedSecret("redis-password", opts=pulumi.ResourceOptions(parent=self))
@@ -62,7 +64,7 @@ class Redis(pulumi.ComponentResource):
                 },
                 opts=options,
             )
-            for namespace in (names.cache, names.models)
+            for namespace in (names.cache, users)
         ]
         configuration = redis_configuration(cache.memory_gib)
         about = metadata("redis", names.cache, "redis")

@@ -18,6 +18,15 @@ def pod_security(user: int = USER) -> k8s.core.v1.PodSecurityContextArgs:
     )
 
 
+def privileged_security() -> k8s.core.v1.SecurityContextArgs:
+    """Sees every device of its node; everything else it gives up like the others."""
+    return k8s.core.v1.SecurityContextArgs(
+        privileged=True,
+        read_only_root_filesystem=True,
+        capabilities=k8s.core.v1.CapabilitiesArgs(drop=["ALL"]),
+    )
+
+
 def container_security() -> k8s.core.v1.SecurityContextArgs:
     """Meets Pod Security's level `restricted`, and the root file system is read-only."""
     return k8s.core.v1.SecurityContextArgs(

@@ -9,7 +9,7 @@ from typing import Any
 from freehold.catalog.gpus import load_gpus
 from freehold.catalog.models import find_model
 from freehold.config.errors import FreeholdError
-from freehold.planning.speed import Deployment, Speculation
+from freehold.planning.speed import Deployment, Factors, Speculation
 
 
 def to_json(deployment: Deployment) -> dict[str, Any]:
@@ -27,4 +27,5 @@ def from_json(described: Mapping[str, Any]) -> Deployment:
         missing = f"model {described['model']}" if model is None else f"GPU {described['gpu']}"
         raise FreeholdError(f"{missing} is not in the catalog: its speed is not known")
     speculation = Speculation(**fields.pop("speculation", {}))
-    return Deployment(model=model, gpu=gpu, speculation=speculation, **fields)
+    factors = Factors(**fields.pop("factors", {}))
+    return Deployment(model=model, gpu=gpu, speculation=speculation, factors=factors, **fields)

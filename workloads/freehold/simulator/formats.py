@@ -36,13 +36,22 @@ class Format(ABC):
     after: bytes
 
     def __init__(
-        self, id: str, model: str, body: Mapping[str, Any], *, details: bool, force_usage: bool
+        self,
+        id: str,
+        model: str,
+        body: Mapping[str, Any],
+        *,
+        details: bool,
+        force_usage: bool,
+        engine_id: str | None = None,
     ) -> None:
+        """`engine_id`: this engine hands its KV cache to others, under that name."""
         self.id = id
         self.model = model
         self.body = body
         self.created = int(time.time())
         self._details = details
+        self._engine_id = engine_id
         options = body.get("stream_options") or {}
         self._include_usage = force_usage or bool(options.get("include_usage"))
 
@@ -61,6 +70,22 @@ class Format(ABC):
 
     @abstractmethod
     def whole(self, request: Request) -> Json: ...
+
+    def _handed_over(self) -> Json | None:
+        """How another worker fetches the KV cache; the fields of vLLM's NIXL connector."""
+        asked = self.body.get("kv_transfer_params") or {}
+        if self._engine_id is None or not asked.get("do_remote_decode"):
+            return None
+        return {
+            "do_remote_prefill": True,
+            "do_remote_decode": False,
+            "remote_block_ids": [[0]],
+            "remote_engine_id": self._engine_id,
+            "remote_request_id": self.id,
+            "remote_host": "127.0.0.1",
+            "remote_port": 5600,
+            "tp_size": 1,
+        }
 
     def _usage(self, request: Request) -> Json:
         prompt, output = request.prompt, request.output
@@ -138,7 +163,7 @@ class Chat(Format):
             "usage": self._usage(request),
             "prompt_logprobs": None,
             "prompt_token_ids": None,
-            "kv_transfer_params": None,
+            "kv_transfer_params": self._handed_over(),
         }
 
 
@@ -167,7 +192,7 @@ class Completion(Format):
     def whole(self, request: Request) -> Json:
         text = request.answer.piece(0, request.output) if request.answer else ""
         chunk = self._chunk(text, request.finish, request.stop_reason)
-        return chunk | {"usage": self._usage(request), "kv_transfer_params": None}
+        return chunk | {"usage": self._usage(request), "kv_transfer_params": self._handed_over()}
 
 
 class Messages(Format):

@@ -206,6 +206,8 @@ def _generate(
         max_tokens=most,
     )
     request.stop_reason = stop
+    if replica.is_handed(body):
+        request.external = request.prompt
     exchange.gone = lambda: replica.engine.abort(request)
     replica.submit(request)
     return None

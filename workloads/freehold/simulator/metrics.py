@@ -42,7 +42,9 @@ class Metrics:
         cache_config: Mapping[str, str],
         draft_tokens: int = 0,
         max_loras: int | None = None,
+        started: float = 0.0,
     ) -> None:
+        """`started` is when the engine did, by the wall clock."""
         self._labels = f'model_name="{_escaped(model)}"'
         self._cache_config = cache_config
         self.values: dict[tuple[str, str], float] = {}
@@ -50,6 +52,11 @@ class Metrics:
         self.adapters: tuple[str, str] = ("", "")
         """Names of adapters in use: of running and of waiting requests."""
         self._max_loras = max_loras
+        # Of vLLM's process, by its Python client; here of each engine, several of which share a process.
+        self._process = (
+            "# TYPE process_start_time_seconds gauge\n"
+            f"process_start_time_seconds {float(started)!r}\n"
+        )
         self._families = [f for f in families() if _exported(f, draft_tokens, max_loras)]
         for family in self._families:
             name = family["name"]
@@ -75,7 +82,8 @@ class Metrics:
 
     def text(self) -> str:
         """The exposition that Prometheus reads."""
-        return "".join(line + "\n" for family in self._families for line in self._lines(family))
+        lines = (line + "\n" for family in self._families for line in self._lines(family))
+        return self._process + "".join(lines)
 
     def _lines(self, family: dict[str, Any]) -> Iterator[str]:
         name, kind = family["name"], family["type"]

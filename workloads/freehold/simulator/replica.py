@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -46,10 +47,12 @@ class Replica:
             settings.cache_config,
             limits.draft_tokens,
             settings.max_loras,
+            self.started,
         )
         self._pace = pace or pace_of(settings.timing)
         self.tier = tier_of(settings.shared_tier, limits)
-        scheduler = Scheduler(limits, settings.seed, self._load if self.tier else None)
+        loads = self._load if self.tier else self._fetch if settings.handover else None
+        scheduler = Scheduler(limits, settings.seed, loads)
         self.engine = Engine(
             settings,
             scheduler,
@@ -61,7 +64,9 @@ class Replica:
         self.format_options = {
             "details": settings.prompt_tokens_details,
             "force_usage": settings.force_usage,
+            "engine_id": str(uuid.uuid4()) if settings.handover else None,
         }
+        self._link_free = 0.0
         self._crash = crash or (lambda _: os._exit(139))
         self._chance = random.Random(settings.seed)
         self._connections: set[Connection] = set()
@@ -175,7 +180,7 @@ class Replica:
     def _to_compute(self, request: Request) -> int:
         """Tokens of its prompt that this replica has not cached now."""
         found = self.engine.scheduler.pool.match(request.chain)
-        return request.prompt - found * self.settings.limits.block_size
+        return request.prompt - max(request.external, found * self.settings.limits.block_size)
 
     def _enter(self, request: Request) -> None:
         self.engine.arriving -= 1
@@ -190,6 +195,28 @@ class Replica:
     def crash(self) -> None:
         print("simulated crash", file=sys.stderr, flush=True)
         self._crash(self)
+
+    # --- KV caches that another worker has computed -----------------------------------------------------
+
+    def is_handed(self, body: Mapping[str, Any]) -> bool:
+        """Whether another worker has read the request's prompt."""
+        given = body.get("kv_transfer_params")
+        return (
+            self.settings.handover is not None
+            and isinstance(given, Mapping)
+            and bool(given.get("do_remote_prefill"))
+        )
+
+    def _fetch(self, request: Request, count: int) -> None:
+        """One after the other: they come over one link."""
+        assert self.settings.handover is not None
+        loop = asyncio.get_running_loop()
+        self._link_free = max(loop.time(), self._link_free) + self.settings.handover.seconds(count)
+        loop.call_at(self._link_free, self._fetched, request, count)
+
+    def _fetched(self, request: Request, count: int) -> None:
+        self.engine.scheduler.loaded(request, count)
+        self.engine.wake()
 
     # --- The shared tier ------------------------------------------------------------------------------
 

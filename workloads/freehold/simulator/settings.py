@@ -47,6 +47,17 @@ class SharedTier:
 
 
 @dataclass(frozen=True)
+class Handover:
+    """KV caches of prompts that another worker has read (NIXL): what fetching them costs."""
+
+    bytes_per_token: float = 131072.0
+    gigabytes_per_second: float = 1.25
+
+    def seconds(self, tokens: int) -> float:
+        return tokens * self.bytes_per_token / (self.gigabytes_per_second * 1e9)
+
+
+@dataclass(frozen=True)
 class Line:
     """Step times on a straight line: so many seconds a step, a decoding sequence, a prefilled token.
 
@@ -84,6 +95,7 @@ class Settings:
     auto_tool_choice: bool = False
     sleep_mode: bool = False
     shared_tier: SharedTier | None = None
+    handover: Handover | None = None
     faults: bool = False
     seed: int = 0
     start_seconds: float = 0.0
@@ -114,7 +126,15 @@ def _read(path: Path) -> dict[str, Any]:
         "max_num_seqs",
         "max_num_batched_tokens",
     }
-    allowed |= {"tokens_per_step", "shared_tier", "faults", "seed", "start_seconds", "dimensions"}
+    allowed |= {
+        "handover",
+        "tokens_per_step",
+        "shared_tier",
+        "faults",
+        "seed",
+        "start_seconds",
+        "dimensions",
+    }
     if unknown := set(scenario) - allowed:
         raise FreeholdError(
             f"{path}: unknown key {sorted(unknown)[0]!r}; allowed: {', '.join(sorted(allowed))}"
@@ -147,6 +167,7 @@ def from_namespace(
         auto_tool_choice=bool(given.enable_auto_tool_choice and given.tool_call_parser),
         sleep_mode=bool(given.enable_sleep_mode) and environment.get("VLLM_SERVER_DEV_MODE") == "1",
         shared_tier=_shared_tier(given, scenario),
+        handover=_handover(given, scenario),
         faults=bool(scenario.get("faults")),
         seed=int(scenario.get("seed", given.seed or 0)),
         start_seconds=float(scenario.get("start_seconds", 0)),
@@ -215,6 +236,12 @@ def _adapter(text: str) -> tuple[str, str]:
     if not equals:
         raise FreeholdError(f"--lora-modules {text!r}: give name=path")
     return name, path
+
+
+def _handover(given: argparse.Namespace, scenario: Mapping[str, Any]) -> Handover | None:
+    if (given.kv_transfer_config or {}).get("kv_connector") != "NixlConnector":
+        return None
+    return Handover(**scenario.get("handover", {}))
 
 
 def _shared_tier(given: argparse.Namespace, scenario: Mapping[str, Any]) -> SharedTier | None:

@@ -19,6 +19,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from time import monotonic
 
+import orjson
+
 from .http import Connection, Exchange
 from .scheduler import Limits
 from .settings import SharedTier
@@ -32,8 +34,13 @@ _RETRY_SECONDS = 1.0
 class Store:
     """Chunks by key, the least recently used go first."""
 
-    def __init__(self, chunk_tokens: int, capacity_tokens: int) -> None:
+    def __init__(self, chunk_tokens: int, capacity_tokens: int, redis: bool = False) -> None:
+        """`redis`: a part of it is Redis, which may go away (`redis_away`)."""
         self.chunk_tokens = chunk_tokens
+        self.redis = redis
+        self.redis_away = False
+        """Nothing arrives and nothing is found: as for workers that share by Redis alone."""
+        self.sent = self.arrived = 0
         self._capacity = max(1, capacity_tokens // chunk_tokens)
         self._chunks: OrderedDict[int, None] = OrderedDict()
         self.lookups = self.asked = self.hits = self.evicted = 0
@@ -45,6 +52,8 @@ class Store:
         """How many of these are there, from the first on."""
         self.lookups += 1
         self.asked += len(keys)
+        if self.redis_away:
+            return 0
         found = 0
         for key in keys:
             if key not in self._chunks:
@@ -55,6 +64,10 @@ class Store:
         return found
 
     def add(self, keys: Sequence[int]) -> None:
+        self.sent += len(keys)
+        if self.redis_away:
+            return
+        self.arrived += len(keys)
         for key in keys:
             self._chunks[key] = None
             self._chunks.move_to_end(key)
@@ -71,9 +84,13 @@ class Store:
             "hit_chunks_total": (self.hits, "counter"),
             "evicted_chunks_total": (self.evicted, "counter"),
         }
+        lines = {f"freehold_simulated_tier_{name}": found for name, found in values.items()}
+        if self.redis:  # by LMCache's own names: an alert compares the two
+            stored = "lmcache_mp_l2_store_{}_objects_chunks_total"
+            lines[stored.format("submitted")] = (self.sent, "counter")
+            lines[stored.format("completed")] = (self.arrived, "counter")
         return "".join(
-            f"# TYPE freehold_simulated_tier_{name} {kind}\nfreehold_simulated_tier_{name} {value}\n"
-            for name, (value, kind) in values.items()
+            f"# TYPE {name} {kind}\n{name} {value}\n" for name, (value, kind) in lines.items()
         )
 
 
@@ -242,12 +259,13 @@ def main() -> None:
     parser.add_argument("--http-port", type=int, default=5571)
     parser.add_argument("--chunk-size", type=int, default=256, help="tokens a chunk")
     parser.add_argument("--capacity-tokens", type=int, default=1_000_000)
+    parser.add_argument("--redis", action="store_true", help="a part of it is Redis")
     given = parser.parse_args()
     asyncio.run(_run(given))
 
 
 async def _run(given: argparse.Namespace) -> None:
-    store = Store(given.chunk_size, given.capacity_tokens)
+    store = Store(given.chunk_size, given.capacity_tokens, given.redis)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -256,6 +274,9 @@ async def _run(given: argparse.Namespace) -> None:
     def handle(exchange: Exchange) -> None:
         if exchange.path == "/metrics":
             exchange.respond(200, store.text().encode(), "text/plain; version=0.0.4")
+        elif exchange.path == "/simulator/faults" and store.redis:
+            store.redis_away = bool(orjson.loads(exchange.body)["redis_away"])
+            exchange.respond(200, orjson.dumps({"redis_away": store.redis_away}))
         else:
             exchange.respond(200, b'{"status":"healthy"}')
 

@@ -14,7 +14,11 @@ MODULES = (
     "freehold.engine.cache_server",
     "lmcache.cli.main",
     "runai_model_streamer",  # weights from S3
+    "boto3",  # with it, and what the jobs that fill the model store write to S3 with
+    "huggingface_hub",  # the same jobs; they stream with httpx, which it stands on
+    "httpx",
     "glide_sync",  # LMCache's `valkey` adapter
+    "nixl._api",  # hands KV caches from prefill to decode workers; vLLM's image brings its own
 )
 # Without it LMCache runs, slowly.
 COMPILED = "lmcache.c_ops"

@@ -9,7 +9,7 @@ rows         what a measured row's columns say, and what they hide
 calibrate    fits the constants on catalog/measured/*.csv and writes constants.json
 """
 
-from .deployment import Deployment, Load, Speculation
+from .deployment import Deployment, Factors, Load, Speculation
 from .predict import (
     FROM_PHYSICS,
     Prediction,
@@ -22,6 +22,7 @@ from .predict import (
 __all__ = [
     "FROM_PHYSICS",
     "Deployment",
+    "Factors",
     "Load",
     "Prediction",
     "Speculation",

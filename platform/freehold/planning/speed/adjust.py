@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import least_squares
-from .closed_loop import Latency, closed_loop, latency
-from .constants import Effects, load_constants
-from .deployment import Deployment, Load
+from .deployment import Deployment, Factors, Load
+from .predict import predict as planned
 
 # How far each may be from 1, as a standard deviation of its logarithm: the bands of models and GPUs that
 # were not measured (constants.json, `new_model`).
 _SPREADS = {"step": 0.3, "prefill": 0.4, "request": 0.5}
 # Two runs of one configuration differ by that much (calibrate.NOISE: 1 to 7 %).
 _NOISE = 0.03
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Times what the latency model says without them."""
-
-    step: float = 1.0
-    """Every decode step."""
-    prefill: float = 1.0
-    """Computing a prompt."""
-    request: float = 1.0
-    """What a request waits for beside these: HTTP, tokenising, the step under way."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +45,14 @@ def fit(deployment: Deployment, levels: Sequence[Level]) -> Factors:
 
 
 def _factors(x: np.ndarray) -> Factors:
-    return Factors(*(math.exp(value) for value in x))
+    step, prefill, request = (math.exp(value) for value in x)
+    return Factors(step, prefill, request)
 
 
 def predict(deployment: Deployment, load: Load, factors: Factors) -> tuple[float, float]:
     """Median TTFT and TPOT in milliseconds, with the factors."""
-    constants = load_constants()
-    own = constants.effects(deployment.model.name, deployment.gpu.name)
-    found: Latency = latency(
-        constants.general, _changed(own, factors), closed_loop(deployment, load)
-    )
-    return 1e3 * float(found.ttft), 1e3 * float(found.tpot)
-
-
-def _changed(own: Effects, factors: Factors) -> Effects:
-    """Effects are logarithms, so factors add."""
-    return replace(
-        own,
-        decode=own.decode + math.log(factors.step),
-        prefill=own.prefill + math.log(factors.prefill),
-        first_token=own.first_token + math.log(factors.request),
-    )
+    found = planned(replace(deployment, factors=factors), load)
+    return found.median_ttft_ms, found.median_tpot_ms
 
 
 def _predicted(d: Deployment, levels: Sequence[Level], factors: Factors) -> np.ndarray:
@@ -95,4 +69,4 @@ def errors(d: Deployment, levels: Sequence[Level], factors: Factors) -> list[tup
 
 
 def as_json(factors: Factors) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in asdict(factors).items()}
+    return {name: round(getattr(factors, name), 4) for name in _SPREADS}

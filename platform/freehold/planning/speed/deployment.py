@@ -24,6 +24,20 @@ class Speculation:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Times what the latency model says without them: what a load test found on a cluster."""
+
+    step: float = 1.0
+    """Every decode step."""
+    prefill: float = 1.0
+    """Computing a prompt."""
+    request: float = 1.0
+    """What a request waits for beside these: HTTP, tokenising, the step under way."""
+    measured: str = ""
+    """When; empty: nothing was."""
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One replica: a model in one quantization on so many GPUs, with the engine's limits."""
 
@@ -40,6 +54,13 @@ class Deployment:
     """KV cache tokens that one replica holds; None: more than it will ever need."""
     max_num_seqs: int | None = None
     max_num_batched_tokens: int = 8192
+    factors: Factors = Factors()
+
+    @property
+    def name(self) -> str:
+        """What a calibration belongs to."""
+        gpus = self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return f"{self.model.name} {self.weights} on {gpus} {self.gpu.name}"
 
 
 @dataclass(frozen=True)

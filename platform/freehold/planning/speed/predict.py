@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from . import seconds
 from .closed_loop import Latency, admitted, closed_loop, latency
-from .constants import Band, Constants, load_constants
+from .constants import Band, Constants, Effects, load_constants
 from .deployment import Deployment, Load
 from .rows import Row, loop_of
 from .work import decode_work, prefill_work
@@ -43,8 +44,7 @@ def predict(d: Deployment, load: Load) -> Prediction:
     More concurrency never lowers TTFT or TPOT, a longer prompt or answer never TTFT.
     """
     constants = load_constants()
-    effects = constants.effects(d.model.name, d.gpu.name)
-    found = latency(constants.general, effects, closed_loop(d, load))
+    found = latency(constants.general, _effects(constants, d), closed_loop(d, load))
     ttft, tpot = float(found.ttft), float(found.tpot)
     output = max(1.0, load.output_tokens)
     requests = load.concurrency / (ttft + (output - 1) * tpot)
@@ -93,7 +93,7 @@ def step_seconds(
     out.
     """
     constants = load_constants()
-    c, e = constants.general, constants.effects(d.model.name, d.gpu.name)
+    c, e = constants.general, _effects(constants, d)
     stages = d.pipeline_parallel
     sequences, context = decode_sequences / stages, decode_context_tokens / stages
     mean = context / sequences if sequences else 0.0
@@ -113,7 +113,7 @@ def outside_steps_seconds(d: Deployment, *, input_tokens: float) -> float:
     other sequences do not see: with it, a request on an idle engine takes `predict`'s TTFT.
     """
     constants = load_constants()
-    c, e = constants.general, constants.effects(d.model.name, d.gpu.name)
+    c, e = constants.general, _effects(constants, d)
     loop = closed_loop(d, Load(input_tokens, 1.0, 1.0))
     found = latency(c, e, loop)
     in_steps = step_seconds(
@@ -129,6 +129,17 @@ def roofline_floor(d: Deployment, load: Load) -> float:
     return reads / d.speculation.tokens_per_step
 
 
+def _effects(constants: Constants, d: Deployment) -> Effects:
+    """The model's, with this cluster's factors. Effects are logarithms, so factors add."""
+    own, factors = constants.effects(d.model.name, d.gpu.name), d.factors
+    return replace(
+        own,
+        decode=own.decode + math.log(factors.step),
+        prefill=own.prefill + math.log(factors.prefill),
+        first_token=own.first_token + math.log(factors.request),
+    )
+
+
 def _median_step(d: Deployment, load: Load, found: Latency) -> float:
     """Gap between two outputs: a plain step, unless most steps carry a prefill too."""
     prompt = load.input_tokens * (1 - load.prefix_hit_rate)
@@ -141,6 +152,8 @@ def _median_step(d: Deployment, load: Load, found: Latency) -> float:
 
 def _basis(constants: Constants, d: Deployment) -> tuple[str, Band]:
     """What the prediction rests on, and how far off such predictions are."""
+    if d.factors.measured:
+        return f"calibrated: {d.factors.measured}", constants.bands["measured"]
     name = f"{d.model.name} {d.weights} on {d.gpu.name}"
     if name in constants.measured:
         return f"measured: {name}", constants.bands["measured"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from freehold.config.errors import FreeholdError
-from freehold.gateway.model import Address, Policy
+from freehold.gateway.model import ENGINE_HEALTH, Address, Policy
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,25 @@ class WorkerSource:
 
 
 @dataclass(frozen=True)
+class Share:
+    """Requests for the model `of` whose lot is below `below` go to `pool`; to somebody else's workers
+    when None."""
+
+    pool: str | None
+    below: int
+    of: str
+
+
+@dataclass(frozen=True)
 class PoolConfig:
     name: str
     policy: Policy
     served: dict[str, str]
     """What clients may put in `model`, each with the name that the engine knows it by."""
     sources: tuple[WorkerSource, ...]
+    share: Share | None = None
+    """Of its requests, another pool's."""
+    health_path: str = ENGINE_HEALTH
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ def load(path: Path) -> PickerConfig:
                     policy=pool["policy"],
                     served=pool["served"],
                     sources=tuple(WorkerSource(**source) for source in pool["sources"]),
+                    share=Share(**pool["share"]) if pool["share"] else None,
+                    health_path=pool["health_path"],
                 )
                 for pool in data["pools"]
             ),

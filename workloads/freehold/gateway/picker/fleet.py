@@ -74,7 +74,8 @@ class Fleet:
             self._checks.pop(known.pop(address)).cancel()
         for address in names.keys() - known.keys():
             worker = known[address] = Worker(pool, names[address], address)
-            self._checks[worker] = asyncio.create_task(_keep_checking(worker))
+            path = self._pools[pool].health_path
+            self._checks[worker] = asyncio.create_task(_keep_checking(worker, path))
 
     async def _keep_looking_up(self) -> None:
         while True:
@@ -91,12 +92,12 @@ async def _addresses(source: WorkerSource) -> list[str]:
     return [join_address(str(host), source.port) for host in hosts]
 
 
-async def _keep_checking(worker: Worker) -> None:
+async def _keep_checking(worker: Worker, path: str) -> None:
     silent = 0
     while True:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
-                answered = await _healthy(worker.address)
+                answered = await _healthy(worker.address, path)
             silent = 0
         except TimeoutError:
             silent += 1
@@ -109,11 +110,12 @@ async def _keep_checking(worker: Worker) -> None:
         await asyncio.sleep(_CHECK_SECONDS)
 
 
-async def _healthy(address: str) -> bool:
+async def _healthy(address: str, path: str) -> bool:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
-        writer.write(b"GET /health HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+        request = f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
         status = await reader.readline()
         return status.split(b" ")[1:2] == [b"200"]
     finally:

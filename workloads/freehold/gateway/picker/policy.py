@@ -13,6 +13,10 @@ from .prompt import Prompt
 # A worker has room below 1.25 times the mean of requests in flight, plus one (so that there is room
 # when nothing runs). Best or near best on six workloads, measured 2026-11-23.
 LOAD_FACTOR = 1.25
+# A worker is idle below this share of the mean. Three of four workers can hold everything within the
+# bound, and the fourth, which never read the common system prompt, would get nothing: seen on 2026-11-24
+# (loadtests/benchmarks/routing), when one idle worker of four cost 20 of 88 points of hits in retrieval.
+IDLE_SHARE = 0.5
 
 
 @dataclass(eq=False)
@@ -40,16 +44,18 @@ def by_prefix(workers: Sequence[Worker], prompt: Prompt, replicas: int) -> Pick:
 
     Several match alike where nothing, or only a common system prompt, is known: then the first chunk
     after the match decides by rendezvous hash, the less loaded of its two best workers. With several
-    gateways that share nothing it decides alone, so that all send the same prompt to the same worker."""
-    room = with_room(workers)
-    matches = [worker.index.matched(prompt.chain) for worker in room]
-    longest = max(matches)
-    tied = [worker for worker, match in zip(room, matches, strict=True) if match == longest]
-    if len(tied) == 1:
-        return Pick(tied[0], longest)
-    ranked = sorted(tied, key=rendezvous(prompt.key_after(longest)), reverse=True)
+    gateways that share nothing it decides alone, so that all send the same prompt to the same worker.
+    Idle workers are among them, and read what is common once."""
+    matches = {worker: worker.index.matched(prompt.chain) for worker in with_room(workers)}
+    longest = max(matches.values())
+    alike = [worker for worker, match in matches.items() if match == longest]
+    if len(alike) == 1:
+        return Pick(alike[0], longest)
+    idle = IDLE_SHARE * _mean_in_flight(workers)
+    alike = [worker for worker in matches if worker in alike or worker.in_flight < idle]
+    ranked = sorted(alike, key=rendezvous(prompt.key_after(longest)), reverse=True)
     worker = ranked[0] if replicas > 1 else min(ranked[:2], key=lambda worker: worker.in_flight)
-    return Pick(worker, longest)
+    return Pick(worker, matches[worker])
 
 
 def by_session(workers: Sequence[Worker], session: str, prompt: Prompt) -> Pick:
@@ -61,8 +67,12 @@ def by_session(workers: Sequence[Worker], session: str, prompt: Prompt) -> Pick:
 
 def with_room(workers: Sequence[Worker]) -> list[Worker]:
     """Those below the bound. Never empty: the least loaded is not above the mean."""
-    mean = sum(worker.in_flight for worker in workers) / len(workers)
-    return [worker for worker in workers if worker.in_flight < LOAD_FACTOR * mean + 1]
+    bound = LOAD_FACTOR * _mean_in_flight(workers) + 1
+    return [worker for worker in workers if worker.in_flight < bound]
+
+
+def _mean_in_flight(workers: Sequence[Worker]) -> float:
+    return sum(worker.in_flight for worker in workers) / len(workers)
 
 
 def rendezvous(key: int) -> Callable[[Worker], int]:

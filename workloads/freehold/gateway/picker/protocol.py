@@ -10,7 +10,7 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2
 
-from freehold.gateway.names import BODY, DESTINATION, MODEL, PICKER_FILTER, SESSION
+from freehold.gateway.names import BODY, DESTINATION, LOT, LOTS, MODEL, PICKER_FILTER, SESSION
 
 # Generated classes are made at import time, out of sight of a type checker.
 _core: Any = base_pb2
@@ -20,6 +20,7 @@ _messages: Any = external_processor_pb2
 @dataclass(frozen=True)
 class RequestHeaders:
     session: str | None
+    lot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def decode(data: bytes) -> Message:
     message = _messages.ProcessingRequest.FromString(data)
     match message.WhichOneof("request"):
         case "request_headers":
-            return RequestHeaders(_header(message.request_headers, SESSION))
+            headers = message.request_headers
+            lot = _header(headers, LOT)
+            return RequestHeaders(_header(headers, SESSION), int(lot) if lot else None)
         case "request_body":
             return RequestBody(message.request_body.body)
         case _:
@@ -59,24 +62,30 @@ def goes_on(message: Message) -> bytes:
             return _ANSWER_GOES_ON
 
 
-def routed(model: str, addresses: Sequence[str]) -> bytes:
+def routed(model: str, addresses: Sequence[str], *, lot_taken_back: bool = False) -> bytes:
     """Where to (the second address is for a retry), and the body's model, so that Envoy need not parse
-    the body again. Without an address the choice is Envoy's."""
+    the body again. Without an address the choice is Envoy's. A lot that is taken back is in no share."""
     response = _messages.ProcessingResponse(request_body=_messages.BodyResponse())
     response.dynamic_metadata.update({BODY: {MODEL: model}})
     common = response.request_body.response
     common.clear_route_cache = True
+    if lot_taken_back:
+        _set(common, LOT, str(LOTS))
     if addresses:
-        header = _core.HeaderValue(key=DESTINATION, raw_value=",".join(addresses).encode())
-        common.header_mutation.set_headers.append(
-            _core.HeaderValueOption(
-                header=header, append_action=_core.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-            )
-        )
+        _set(common, DESTINATION, ",".join(addresses))
     else:
         # Envoy looks for the route again only where a header changes (seen with 1.40).
         common.header_mutation.remove_headers.append(DESTINATION)
     return response.SerializeToString()
+
+
+def _set(common: Any, name: str, value: str) -> None:
+    common.header_mutation.set_headers.append(
+        _core.HeaderValueOption(
+            header=_core.HeaderValue(key=name, raw_value=value.encode()),
+            append_action=_core.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+    )
 
 
 def _header(message: Any, name: str) -> str | None:

@@ -34,10 +34,21 @@ class Picker:
     def __init__(self, config: PickerConfig, fleet: Fleet) -> None:
         self.fleet = fleet
         self._replicas = config.replicas
-        self._pools = {name: pool for pool in config.pools for name in pool.served}
+        self._by_name = {pool.name: pool for pool in config.pools}
+        self._by_model = {name: pool for pool in config.pools for name in pool.served}
 
-    def pool_of(self, model: str) -> PoolConfig | None:
-        return self._pools.get(model)
+    def pool_for(self, model: str, lot: int | None) -> tuple[PoolConfig | None, bool]:
+        """The pool that is to answer (None: no worker of it is ours to pick), and whether the lot was
+        taken back: a newcomer without a worker costs nobody an answer."""
+        pool = self._by_model.get(model)
+        share = pool.share if pool else None
+        if pool is None or share is None or pool.served[model] != share.of:
+            return pool, False
+        if lot is None or lot >= share.below:
+            return pool, False
+        if share.pool is None:
+            return None, False
+        return (self._by_name[share.pool], False) if self.fleet.up(share.pool) else (pool, True)
 
     def choose(self, pool: PoolConfig, prompt: Prompt, session: str | None) -> list[Worker]:
         """The worker to try, and the one to retry on; none where all are away."""
@@ -63,14 +74,15 @@ class Request:
     def __init__(self, picker: Picker) -> None:
         self._picker = picker
         self._session: str | None = None
+        self._lot: int | None = None
         self._pool: PoolConfig | None = None
         self._prompt: Prompt | None = None
         self._worker: Worker | None = None
 
     def answer(self, message: Message) -> bytes:
         match message:
-            case RequestHeaders(session):
-                self._session = session
+            case RequestHeaders(session, lot):
+                self._session, self._lot = session, lot
             case RequestBody(content):
                 return self._pick(content) or goes_on(message)
             case ResponseHeaders(upstream):
@@ -86,13 +98,15 @@ class Request:
         model = body.get(MODEL) if body else None
         if body is None or not isinstance(model, str) or not model:
             return None
-        self._pool = self._picker.pool_of(model)
+        self._pool, taken_back = self._picker.pool_for(model, self._lot)
         workers: list[Worker] = []
         if self._pool and self._pool.policy == "prefix":
-            self._prompt = prompt_of(body, self._pool.served[model])
+            served = self._pool.served
+            self._prompt = prompt_of(body, served.get(model) or served[self._pool.name])
             workers = self._picker.choose(self._pool, self._prompt, self._session)
             self._count_at(workers[0] if workers else None)
-        return routed(model, [worker.address for worker in workers])
+        addresses = [worker.address for worker in workers]
+        return routed(model, addresses, lot_taken_back=taken_back)
 
     def _served_by(self, upstream: str) -> None:
         """A retry, a pin or Envoy's own policy may have sent it elsewhere than was picked."""

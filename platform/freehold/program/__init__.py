@@ -1,0 +1,1 @@
+"""What the Pulumi program does for each kind of target, beside composing it."""

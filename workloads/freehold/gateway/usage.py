@@ -1,0 +1,203 @@
+"""What each tenant has used: requests and tokens, by tenant and pool, in the gateway's own counters.
+
+The engines count the tokens and say so in their answers (`usage`); one script reads it there as the answer
+passes, without holding it back. A stream says so only when asked, so the script asks in the client's
+place, and takes the event out again that the client did not ask for."""
+
+from __future__ import annotations
+
+from .names import RBAC, TENANT, USAGE_FILTER, Json, metadata_present, typed
+
+_USAGE, _PROMPT, _COMPLETION, _HIDE = "freehold.usage", "prompt", "completion", "hide"
+
+# At the end of the body, because the last of several equal keys counts (as in `sealing`, which comes
+# later): what a client puts into `stream_options` cannot keep its tokens from being counted. Only a top-level
+# `stream` counts, its letters escaped or not: engines refuse `stream_options` without it. Bodies are long:
+# what is rare is looked for by plain text first, and brackets are counted from the nearer end.
+_ASK_LUA = f"""
+local function opened(text, at, last)
+  local depth = 0
+  while true do
+    at = text:find('[%[%]{{}}"]', at)
+    if at == nil or at > last then return depth end
+    local byte = text:byte(at)
+    if byte == 91 or byte == 123 then depth = depth + 1
+    elseif byte ~= 34 then depth = depth - 1
+    else
+      repeat
+        at = text:find('["\\\\]', at + 1)
+        if at == nil then return depth end
+        local escape = text:byte(at) == 92
+        if escape then at = at + 1 end
+      until not escape
+    end
+    at = at + 1
+  end
+end
+
+local function depth_of(text, place)
+  if place < #text / 2 then return opened(text, 1, place - 1) end
+  return -opened(text, place, #text)
+end
+
+local function letter(code)
+  code = tonumber(code, 16)
+  if code >= 97 and code <= 122 then return string.char(code) end
+end
+
+local function is_stream(text)
+  if text:find("\\\\u00", 1, true) then text = text:gsub("\\\\u00([67]%x)", letter) end
+  local place = text:find('"stream"', 1, true)
+  while place do
+    if text:find("^%s*:%s*true", place + 8) and depth_of(text, place) == 1 then return true end
+    place = text:find('"stream"', place + 8, true)
+  end
+  return false
+end
+
+local function asks(text)
+  return text:find('"include_usage"', 1, true) and text:find('"include_usage"%s*:%s*true')
+end
+
+function envoy_on_request(handle)
+  local path = handle:headers():get(":path"):gsub("%?.*", "")
+  if path ~= "/v1/chat/completions" and path ~= "/v1/completions" then return end
+  local body = handle:body()
+  if body == nil then return end
+  local text = body:getBytes(0, body:length())
+  if not is_stream(text) or asks(text) then return end
+  local closing = text:find("}}%s*$", -1024)
+  if closing == nil then return end
+  body:setBytes(text:sub(1, closing - 1) .. ',"stream_options":{{"include_usage":true}}}}')
+  handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{_HIDE}", true)
+end
+"""
+
+# The key cannot stand inside a string, whose quotes are escaped. It may lie across two pieces of the answer:
+# `read` returns what it needs again with the next one.
+_READ_LUA = f"""
+local function take(handle, prompt, completion)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local known = metadata:get("{_USAGE}") or {{}}
+  metadata:set("{_USAGE}", "{_PROMPT}", tonumber(prompt) or known["{_PROMPT}"] or 0)
+  metadata:set("{_USAGE}", "{_COMPLETION}", tonumber(completion) or known["{_COMPLETION}"] or 0)
+end
+
+local function number_in(object, ...)
+  for _, key in ipairs({{...}}) do
+    local number = object:match('"' .. key .. '"%s*:%s*(%d+)')
+    if number then return number end
+  end
+end
+
+local function may_go_on(text, at)
+  return text:find("^%s*:?%s*$", at) or text:find("^%s*:%s*{{", at)
+end
+
+local function read(text, handle)
+  local at = 1
+  while true do
+    local first = text:find('"usage"', at, true)
+    if first == nil then return text:sub(-6) end
+    local object = text:match("^%s*:%s*(%b{{}})", first + 7)
+    if object then
+      local completion = number_in(object, "completion_tokens", "output_tokens")
+      local prompt = number_in(object, "prompt_tokens", "input_tokens")
+      take(handle, prompt or not completion and number_in(object, "total_tokens"), completion)
+    elseif may_go_on(text, first + 7) and #text - first < 4096 then
+      return text:sub(first)
+    end
+    at = first + 7
+  end
+end
+"""
+
+# A token is one event and mostly one piece: those without usage pass untouched.
+_HIDE_LUA = """
+local function is_asked_for_by_us(event)
+  return event:find('"usage"%s*:%s*{') and event:find('"choices"%s*:%s*%[%s*%]')
+end
+
+local function without_ours(text)
+  return (text:gsub("(.-\\n\\r?\\n)", function(event)
+    if is_asked_for_by_us(event) then return "" end
+  end))
+end
+
+local function observe(handle)
+  local rest = ""
+  for chunk in handle:bodyChunks() do
+    rest = read(rest .. chunk:getBytes(0, chunk:length()), handle)
+  end
+end
+
+local function observe_and_hide(handle)
+  local rest = ""
+  for chunk in handle:bodyChunks() do
+    local piece = chunk:getBytes(0, chunk:length())
+    local text = rest .. piece
+    local whole = text:match(".*\\n\\r?\\n()") or 1
+    if text:find("[DONE]", whole, true) then whole = #text + 1 end
+    rest = text:sub(whole)
+    text = text:sub(1, whole - 1)
+    if text:find('"usage"', 1, true) then
+      read(text, handle)
+      text = without_ours(text)
+    end
+    if text ~= piece then chunk:setBytes(text) end
+  end
+end
+"""
+
+_RESPONSE_LUA = f"""
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get(":status") ~= "200" then return end
+  local asked = handle:streamInfo():dynamicMetadata():get("{_USAGE}")
+  local streams = (headers:get("content-type") or ""):find("event-stream", 1, true)
+  if asked and asked["{_HIDE}"] and streams then
+    headers:remove("content-length")
+    observe_and_hide(handle)
+  else
+    observe(handle)
+  end
+end
+"""
+
+
+def read_usage() -> Json:
+    return typed(
+        USAGE_FILTER,
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={
+            "inline_string": _ASK_LUA + _READ_LUA + _HIDE_LUA + _RESPONSE_LUA,
+        },
+    )
+
+
+def usage_counters() -> list[Json]:
+    """Access loggers that write no log: each request is counted when it ends, its tokens where the answer
+    named them."""
+    tags = {"tenant": f"%DYNAMIC_METADATA({RBAC}:{TENANT})%", "pool": "%UPSTREAM_CLUSTER%"}
+    requests = _counter("requests", {**tags, "status": "%RESPONSE_CODE%"}, value_fixed=1)
+    tokens = [
+        _counter(f"{kind}_tokens", tags, value_format=f"%DYNAMIC_METADATA({_USAGE}:{kind})%")
+        for kind in (_PROMPT, _COMPLETION)
+    ]
+    matcher = metadata_present(_USAGE, _PROMPT)
+    named = {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+    return [_logger([requests]), {**_logger(tokens), "filter": named}]
+
+
+def _logger(counters: list[Json]) -> Json:
+    return typed(
+        "usage",
+        "envoy.extensions.access_loggers.stats.v3.Config",
+        stats_scope={"prefix": "freehold"},
+        counters=counters,
+    )
+
+
+def _counter(name: str, tags: dict[str, str], **value: object) -> Json:
+    labels = [{"name": tag, "value_format": text} for tag, text in tags.items()]
+    return {"stat": {"name": name, "tags": labels}, **value}
