@@ -253,7 +253,10 @@ BREAKS: dict[str, list[Callable[[], None]]] = {
         lambda: role(Principal={"AWS": "*"}),
         lambda: role(Principal={"Federated": "arn:aws:iam::1:oidc-provider/x"}),
     ],
-    "tags": [lambda: aws.kms.Key("k", enable_key_rotation=True) and None],
+    "tags": [
+        lambda: aws.kms.Key("k", enable_key_rotation=True) and None,
+        lambda: aws.bedrock.InferenceProfile("i", model_source={"copy_from": "arn"}) and None,
+    ],
     "buckets": [
         lambda: bucket(versioning="Suspended"),
         lambda: bucket(algorithm="AES256"),
@@ -319,9 +322,22 @@ def test_every_rule_is_broken_by_something_and_is_in_the_pack() -> None:
 
 
 def test_the_pack_s_policies_report_what_the_rules_find() -> None:
+    (said,) = reported("kms-rotation", "aws:kms/key:Key", {})
+    assert "rotated" in said
+
+
+def test_the_pack_judges_a_control_plane_and_not_the_empty_component_above_it() -> None:
+    """As the engine shows them for `eks.Cluster`."""
+    assert reported("cluster-logs", "eks:index:Cluster", {}) == []
+    assert reported("cluster-logs", "aws:eks/cluster:Cluster", {}) != []
+    assert reported("cluster-logs", "eks:index:Cluster", {"name": "c"}) != []
+
+
+def reported(rule: str, type_: str, inputs: dict[str, Any]) -> list[str]:
+    """What the pack's policy of that name says of one resource."""
     from pulumi_policy import PolicyResourceOptions, ResourceValidationArgs
 
-    policy: Any = next(p for p in policies() if p.name == "kms-rotation")
+    policy: Any = next(p for p in policies() if p.name == rule)
     options = PolicyResourceOptions(
         protect=False,
         ignore_changes=[],
@@ -331,7 +347,7 @@ def test_the_pack_s_policies_report_what_the_rules_find() -> None:
         additional_secret_outputs=[],
         parent="",
     )
-    args = ResourceValidationArgs("aws:kms/key:Key", {}, "urn", "key", options, None)
     said: list[str] = []
+    args = ResourceValidationArgs(type_, inputs, "urn", "name", options, None)
     policy.validate(args, lambda message, urn=None: said.append(message))
-    assert said and "rotated" in said[0]
+    return said

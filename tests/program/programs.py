@@ -17,7 +17,10 @@ from freehold.recording.program import record_program
 
 ROOT = Path(__file__).parents[2]
 EKS_STACKS = ("small", "medium", "large")
-STACKS = ("local", *EKS_STACKS, "onprem")
+_PRESETS = ("local", "bedrock", *EKS_STACKS, "onprem")
+# A fork's own stack files are tested as the presets are.
+_OTHERS = {file.suffixes[0][1:] for file in ROOT.glob("Pulumi.*.yaml")} - {*_PRESETS}
+STACKS = (*_PRESETS, *sorted(_OTHERS))
 BLOCK = {
     "kind": "capacity_block",
     "id": "cr-0123456789abcdef0",
@@ -66,7 +69,7 @@ def record_cluster(plan: Plan, *, known: bool = True) -> Recording:
     assert isinstance(settings, EksTarget)
 
     def program() -> None:
-        EksPlatform(plan, settings, engine_tag="test", hub_token=None, gpu_metrics={})
+        EksPlatform(plan, settings, engine_tag="test", hub_token=None, gpu_metrics="")
 
     return record(program, stack=plan.stack, known=known)
 

@@ -49,7 +49,11 @@ def test_what_holds_data_is_protected_and_nothing_else(stack: str) -> None:
     assert protected == {
         ("aws:kms/key:Key", "cluster-secrets"),
         ("aws:kms/key:Key", "models"),
-        ("aws:s3/bucket:Bucket", "models"),
+    } | {
+        # The bucket, and what keeps it closed, encrypted and versioned.
+        (resource.type, resource.name)
+        for resource in recorded(stack).resources
+        if resource.type.startswith("aws:s3/")
     }
 
 
@@ -151,6 +155,15 @@ def test_everything_is_tagged_for_the_invoice(stack: str) -> None:
         if "tags" in sdk.output_types(resource.type) and resource.type.startswith("aws:"):
             tags = resource.inputs.get("tags", {})
             assert tags.get("freehold:stack") == stack, resource.urn
+
+
+@ON_EKS
+def test_what_controllers_make_in_aws_carries_the_stack_s_tag_too(stack: str) -> None:
+    recording = recorded(stack)
+    disks = recording.one("kubernetes:storage.k8s.io/v1:StorageClass").inputs["parameters"]
+    assert disks["tagSpecification_1"] == f"freehold:stack={stack}"
+    doors = recording.one("kubernetes:helm.sh/v3:Release", "aws-load-balancer-controller")
+    assert doors.inputs["values"]["defaultTags"] == {"freehold:stack": stack}
 
 
 def test_outputs_say_what_a_user_asks_next() -> None:

@@ -24,5 +24,10 @@ def test_the_project_runs_with_the_checkout_s_venv() -> None:
     }
 
 
+def test_the_venv_is_found_beside_the_program_too() -> None:
+    """Pulumi starts the process of dynamic resources in the program's folder, with the same name of it."""
+    assert (ROOT / "platform" / ".venv").readlink().as_posix() == "../.venv"
+
+
 def test_every_stack_has_its_file() -> None:
     assert [name for name in STACKS if not (ROOT / f"Pulumi.{name}.yaml").exists()] == []

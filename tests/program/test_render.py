@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_the_bundle_lists_what_must_be_carried_over(tmp_path: Path, offline: Non
     references = {image["reference"]: image for image in bundle["images"]}
     assert load_release().images["envoy"].partition("@")[0] in references
     assert any(image["own"] for image in references.values())
-    assert {chart["name"] for chart in bundle["charts"]} >= {"keda", "nvidia-device-plugin"}
+    assert {chart["name"] for chart in bundle["charts"]} >= {"keda", "cluster-autoscaler"}
     assert any(chart["sha256"] for chart in bundle["charts"])
     assert {model["pool"] for model in bundle["models"]} == {"chat", "embed", "rerank"}
     script = tmp_path / "bundle" / "mirror.sh"
@@ -74,3 +75,18 @@ def test_files_of_an_earlier_rendering_do_not_stay(tmp_path: Path, offline: None
 def test_an_unknown_stack_is_refused(tmp_path: Path, offline: None) -> None:
     done = CliRunner().invoke(command, ["smal", "--out", str(tmp_path)])
     assert 'did you mean "small"' in str(done.exception)
+
+
+@pytest.mark.parametrize("stack", ["medium", "onprem"])
+def test_two_renderings_are_the_same_to_the_byte(stack: str, tmp_path: Path) -> None:
+    """Whatever order sets and the wire have in one process or another."""
+    renderings = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        render = ["from freehold.cli.main import run", "run()"]
+        command = [sys.executable, "-c", "; ".join(render), "render", stack, "--bundle", "--out"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([*command, str(folder)], cwd=ROOT, env=environment, check=True)
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        renderings.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
+    assert renderings[0] == renderings[1] and len(renderings[0]) > 50
