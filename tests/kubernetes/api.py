@@ -53,6 +53,10 @@ def path_of(item: Object, namespace: str | None = None) -> str:
     return f"{root}{middle}/{plural}" + (f"/{name}" if name else "")
 
 
+def is_cluster_wide(item: Object) -> bool:
+    return item["kind"] in _CLUSTER_WIDE
+
+
 def in_order(objects: Iterable[Object]) -> list[Object]:
     def place(item: Object) -> int:
         return _FIRST.index(item["kind"]) if item["kind"] in _FIRST else len(_FIRST)

@@ -81,14 +81,26 @@ def _build(programs: list[str]) -> None:
 
 
 def _downloaded(module: str) -> dict[str, str]:
+    folder().mkdir(parents=True, exist_ok=True)
     return json.loads(_go("mod", "download", "-json", module, cwd=folder()))
 
 
-def keda_definitions() -> list[Path]:
-    """KEDA's custom resource definitions, of the chart that the release pins."""
-    keda = load_release().charts["keda"]["version"]
-    found = _downloaded(f"github.com/kedacore/keda/v2@v{keda}")
-    return sorted((Path(found["Dir"]) / "config" / "crd" / "bases").glob("*.yaml"))
+def definitions() -> list[Path]:
+    """Custom resource definitions of every kind that a stack may write and Kubernetes does not have."""
+    release = load_release()
+    keda, own = release.charts["keda"]["version"], release.test_cluster
+    operator = f"github.com/prometheus-operator/prometheus-operator@v{own['prometheus-operator']}"
+    secrets = f"github.com/external-secrets/external-secrets@v{own['external-secrets']}"
+    return [
+        *_files(f"github.com/kedacore/keda/v2@v{keda}", "config/crd/bases", "scaledobjects"),
+        *_files(operator, "example/prometheus-operator-crd", "podmonitors", "prometheusrules"),
+        *_files(secrets, "config/crds/bases", "externalsecrets"),
+    ]
+
+
+def _files(module: str, within: str, *plurals: str) -> list[Path]:
+    place = Path(_downloaded(module)["Dir"]) / within
+    return [file for plural in plurals for file in place.glob(f"*_{plural}.yaml")]
 
 
 def _go(*arguments: str, cwd: Path) -> str:

@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 import json
-import secrets
-import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import httpx
+from ports import free_ports
 
 from .binaries import ensure
+from .kubeconfig import client_of
 
 _START_SECONDS = 120
-# The fake kubelet keeps no leases, so nobody may take nodes for dead.
-_CONTROLLERS = "*,-node-lifecycle-controller"
-
-
-@dataclass(frozen=True)
-class ControlPlane:
-    """How to speak to it, as an administrator."""
-
-    url: str
-    token: str
-    certificates: str
-    """File with the certificate that the API server shows."""
-
-    def client(self) -> httpx.Client:
-        trusted = ssl.create_default_context(cafile=self.certificates)
-        return httpx.Client(
-            base_url=self.url,
-            headers={"authorization": f"Bearer {self.token}"},
-            verify=trusted,
-            timeout=60,
-        )
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[ControlPlane]:
-    """Started in order, stopped in reverse; logs lie in `folder`."""
+def running(folder: Path) -> Iterator[Path]:
+    """A kubeconfig of an administrator. Started in order, stopped in reverse; logs lie in `folder`."""
     binaries = ensure()
     names: list[str] = ["etcd", "peer", "api", "manager", "scheduler"]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    token = secrets.token_hex(16)
-    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
-    key = folder / "accounts.key"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    _certificates(folder)
     with ExitStack() as stack:
 
         def start(name: str, *arguments: str) -> None:
@@ -59,24 +33,34 @@ def running(folder: Path) -> Iterator[ControlPlane]:
             stack.enter_context(_process([str(binaries / name), *arguments], log))
 
         start("etcd", *_etcd(folder, ports))
-        start("kube-apiserver", *_api_server(folder, ports, key))
-        certificate = folder / "certificates" / "apiserver.crt"
-        _wait(certificate.exists, "the API server's certificate", folder)
-        plane = ControlPlane(f"https://127.0.0.1:{ports['api']}", token, str(certificate))
-        with plane.client() as client:
+        start("kube-apiserver", *_api_server(folder, ports))
+        served = folder / "certificates" / "apiserver.crt"
+        _wait(served.exists, "the API server's certificate", folder)
+        kubeconfig = _kubeconfig(folder, f"https://127.0.0.1:{ports['api']}", served)
+        with client_of(kubeconfig) as client:
             _wait(lambda: _ready(client), "the API server", folder)
-        kubeconfig = _kubeconfig(folder, plane)
         serving = ("--bind-address=127.0.0.1", f"--kubeconfig={kubeconfig}", "--leader-elect=false")
         start(
             "kube-controller-manager",
             *serving,
             f"--secure-port={ports['manager']}",
-            f"--service-account-private-key-file={key}",
-            f"--root-ca-file={certificate}",
-            f"--controllers={_CONTROLLERS}",
+            f"--service-account-private-key-file={folder / 'accounts.key'}",
+            f"--root-ca-file={served}",
         )
         start("kube-scheduler", *serving, f"--secure-port={ports['scheduler']}")
-        yield plane
+        yield kubeconfig
+
+
+def _certificates(folder: Path) -> None:
+    """A key that signs service accounts' tokens, and an administrator's certificate, its own issuer."""
+    openssl("genrsa", "-out", folder / "accounts.key", "2048")
+    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2")
+    subject = "/O=system:masters/CN=admin"
+    openssl(*new, "-subj", subject, "-keyout", folder / "admin.key", "-out", folder / "admin.crt")
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
 def _etcd(folder: Path, ports: dict[str, int]) -> list[str]:
@@ -92,7 +76,8 @@ def _etcd(folder: Path, ports: dict[str, int]) -> list[str]:
     ]
 
 
-def _api_server(folder: Path, ports: dict[str, int], key: Path) -> list[str]:
+def _api_server(folder: Path, ports: dict[str, int]) -> list[str]:
+    key = folder / "accounts.key"
     return [
         f"--etcd-servers=http://127.0.0.1:{ports['etcd']}",
         "--bind-address=127.0.0.1",
@@ -101,8 +86,9 @@ def _api_server(folder: Path, ports: dict[str, int], key: Path) -> list[str]:
         "--endpoint-reconciler-type=none",
         f"--secure-port={ports['api']}",
         f"--cert-dir={folder / 'certificates'}",
-        f"--token-auth-file={folder / 'tokens.csv'}",
+        f"--client-ca-file={folder / 'admin.crt'}",
         "--authorization-mode=RBAC",
+        "--allow-privileged=true",  # as clusters have it: admission by level is what refuses
         "--service-cluster-ip-range=10.96.0.0/16",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={key}",
@@ -110,21 +96,22 @@ def _api_server(folder: Path, ports: dict[str, int], key: Path) -> list[str]:
     ]
 
 
-def _kubeconfig(folder: Path, plane: ControlPlane) -> Path:
+def _kubeconfig(folder: Path, url: str, served: Path) -> Path:
     path = folder / "kubeconfig"
-    cluster = {"server": plane.url, "certificate-authority": plane.certificates}
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "test",
-                "clusters": [{"name": "test", "cluster": cluster}],
-                "users": [{"name": "admin", "user": {"token": plane.token}}],
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
-            }
-        )
-    )
+    cluster = {"server": url, "certificate-authority": str(served)}
+    user = {
+        "client-certificate": str(folder / "admin.crt"),
+        "client-key": str(folder / "admin.key"),
+    }
+    tree = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "admin", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+    }
+    path.write_text(json.dumps(tree))
     return path
 
 
@@ -155,12 +142,5 @@ def _wait(condition: Callable[[], bool], what: str, folder: Path) -> None:
         if condition():
             return
         time.sleep(0.2)
-    raise AssertionError(f"{what} did not come in {_START_SECONDS} s: see the logs in {folder}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
+    told = [f"{log.name}: ...{log.read_text()[-600:]}" for log in sorted(folder.glob("*.log"))]
+    raise AssertionError("\n".join([f"{what} did not come in {_START_SECONDS} s", *told]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import threading
 import time
 from collections.abc import Iterator
@@ -18,12 +19,19 @@ from freehold.config.target import EksTarget, ExistingCluster
 from freehold.planning.host import HostNeed, allocatable
 from freehold.planning.plan import NodeGroup, Plan
 
-from .api import Object, items, merge, path_of
+from .api import Object, apply, items, merge, path_of
 
 _GROUP, _ZONE = NODE_GROUP_LABEL, "topology.kubernetes.io/zone"
 _GPU = "nvidia.com/gpu"
+# Device plugin and DCGM exporter: the plan counts them to what a node keeps (planning/host.py), here they
+# are pods and ask for it (cluster/gpu_software.py).
+_SOFTWARE = HostNeed(0.12, 0.19)
+OURS = {"freehold.test/pretended": "true"}
+"""On every node that is none, and on all else of the tests that lies in no namespace."""
 # Ready within seconds, unlike an engine; the order of things is the same.
 _START_SECONDS, _STOP_SECONDS = 1.0, 1.0
+# Kubernetes takes a node for dead after 40 to 50 s without a word.
+_ALIVE_SECONDS = 5.0
 
 
 def nodes_of(plan: Plan) -> list[Object]:
@@ -38,7 +46,8 @@ def nodes_of(plan: Plan) -> list[Object]:
             zone = group.zones[place % len(group.zones)]
             labels = {**gpu_nodes(group, plan).labels, _ZONE: zone}
             gpus = instance.gpus * _slices(labels[DEVICE_CONFIG_LABEL])
-            node = _node(f"{group.name}-{place}", labels, allocatable(instance), gpus)
+            has = allocatable(instance) + _SOFTWARE
+            node = _node(f"{group.name}-{place}", labels, has, gpus)
             taint = {"key": GPU_TAINT.key, "value": GPU_TAINT.value, "effect": GPU_TAINT.effect}
             node["spec"] = {"taints": [taint]}
             found.append(node)
@@ -78,7 +87,7 @@ def _node(name: str, labels: dict[str, str], has: HostNeed, gpus: int) -> Object
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels, **OURS}},
         "status": {
             "capacity": resources,
             "allocatable": resources,
@@ -98,25 +107,51 @@ def add(client: httpx.Client, node: Object) -> None:
 
 
 @contextlib.contextmanager
-def kubelet(client: httpx.Client) -> Iterator[None]:
-    """Starts pods that have a node, and ends those that are told to stop."""
+def kubelet(client: httpx.Client, nodes: list[Object]) -> Iterator[None]:
+    """Says that these nodes live, starts pods that are on one, and ends those that are told to stop."""
+    names = {node["metadata"]["name"] for node in nodes}
     stopped = threading.Event()
-    thread = threading.Thread(target=_run, args=(client, stopped), daemon=True)
+    thread = threading.Thread(target=_run, args=(client, names, stopped), daemon=True)
     thread.start()
     try:
         yield
     finally:
         stopped.set()
         thread.join(timeout=10)
+        for name in names:
+            client.delete(path_of(_lease(name)))
 
 
-def _run(client: httpx.Client, stopped: threading.Event) -> None:
+def _run(client: httpx.Client, names: set[str], stopped: threading.Event) -> None:
     since: dict[str, float] = {}
+    said = -_ALIVE_SECONDS
     while not stopped.wait(0.2):
         with contextlib.suppress(httpx.HTTPError):
+            if time.monotonic() - said > _ALIVE_SECONDS:
+                said = time.monotonic()
+                for name in names:
+                    _say_alive(client, name)
             for pod in items(client, "/api/v1/pods"):
-                if pod["spec"].get("nodeName"):
+                if pod["spec"].get("nodeName") in names:
                     _play(client, pod, since)
+
+
+def _say_alive(client: httpx.Client, name: str) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    spec = {
+        "holderIdentity": name,
+        "leaseDurationSeconds": 40,
+        "renewTime": now.replace("+00:00", "Z"),
+    }
+    apply(client, {**_lease(name), "spec": spec})
+
+
+def _lease(name: str) -> Object:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": "kube-node-lease"},
+    }
 
 
 def _play(client: httpx.Client, pod: Object, since: dict[str, float]) -> None:
