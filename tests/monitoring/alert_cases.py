@@ -142,7 +142,23 @@ def _filesystem(labels: str, available: float) -> World:
     }
 
 
+def _rollout(failed: float, slow: float = 0, requests: float = 100) -> World:
+    """A newcomer beside a pool that fails 1 of 100 and has its first tokens within half a second; of the
+    newcomer's first tokens `slow` of 100 take up to 2.5 s."""
+    world = {'plan:rollout{pool="chat-next",of="chat"}': always(5)}
+    for pool, wrong, late, each in (("chat", 1, 0, 100), ("chat-next", failed, slow, requests)):
+        of_pool = f'pool="{pool}",worker="{pool}-0",model_name="{pool}",engine="0"'
+        for code_class, count in ((2, each * (100 - wrong) / 100), (5, each * wrong / 100)):
+            labels = f'envoy_cluster_name="{pool}",envoy_response_code_class="{code_class}"'
+            world[f"envoy_cluster_upstream_rq_xx{{{labels}}}"] = growing(count)
+        for bound, below in (("0.5", 100.0 - late), ("2.5", 100.0), ("+Inf", 100.0)):
+            world[f'{_TTFT}_bucket{{{of_pool},le="{bound}"}}'] = growing(below)
+    return world
+
+
 CASES = (
+    Case("RolloutFails", _rollout(failed=5), _rollout(failed=2.5)),
+    Case("RolloutIsSlower", _rollout(failed=1, slow=80), _rollout(failed=1, slow=20)),
     # 80 of 100 slow is 16 times the allowed 5; 20 is 4 times, for which a page is too much.
     Case("LatencyBudgetBurnsFast", _slow(80), _slow(20)),
     Case(
@@ -360,6 +376,8 @@ CASES = (
 
 # Second reasons for the same alert.
 MORE = (
+    # Ten failures of ten requests in ten minutes may be one bad client.
+    Case("RolloutFails", _rollout(failed=100), _rollout(failed=100, requests=1)),
     Case(
         "LatencyBudgetBurnsFast",
         _slow(35),  # seven times what is allowed, for six hours

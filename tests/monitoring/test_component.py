@@ -190,15 +190,18 @@ def test_outside_its_hours_nobody_is_told_of_missing_nodes() -> None:
 
 
 def test_runbooks_and_values_can_be_somebody_else_s() -> None:
+    url = "https://wiki.example/runbooks/{alert}.html"
     program = _run(
-        plan_of("large"),
-        runbooks="https://wiki.example/runbooks",
+        changed_plan("large", {"observability": {"runbook_url": url}}),
         remote_write=[{"url": "https://store.example/api/v1/write"}],
         values_override={"prometheus": {"prometheusSpec": {"replicas": 2}}},
     )
     text = json.dumps(program.all("PrometheusRule"))
-    assert '"runbook": "https://wiki.example/runbooks/PoolDown.md"' in text
+    assert '"runbook": "https://wiki.example/runbooks/PoolDown.html"' in text
     assert "docs/runbooks" not in text
+    boards = json.dumps(program.all("ConfigMap"))
+    assert "https://wiki.example/runbooks/${__value.text}.html" in boards
+    assert "docs/runbooks" not in boards
     spec = _values(program)["prometheus"]["prometheusSpec"]
     assert spec["replicas"] == 2
     assert spec["retention"] == "30d"

@@ -77,10 +77,9 @@ def test_a_real_prometheus_exports_what_is_read_of_it(tmp_path: Path) -> None:
 
 
 def test_the_simulated_engine_exports_what_is_read_of_vllm() -> None:
-    exposition = Metrics("chat", 4096, {}, draft_tokens=3).text()
-    lacking = _missing("vllm", exposition)
-    # Of the Python process, which the simulator's fleet shares among its engines.
-    assert [one for one in lacking if not one.startswith("process_start_time")] == []
+    exposition = Metrics("chat", 4096, {}, draft_tokens=3, started=1.5e9).text()
+    assert _missing("vllm", exposition) == []
+    assert "process_start_time_seconds 1500000000.0" in exposition
 
 
 def test_bounds_are_those_of_the_pinned_vllm() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +10,10 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from freehold.cluster.targets import Scheduling, Target
+from freehold.config.target import ExistingCluster
 from freehold.planning.plan import Plan
 
-from .dashboards.build import DASHBOARDS, RUNBOOKS
+from .dashboards.build import CHOSEN_ALERT, DASHBOARDS, RUNBOOK
 from .monitors import pod_monitors
 from .rules import rule_files
 from .values import AlertRoutes, Placement, chart_values
@@ -37,13 +37,13 @@ class MonitoringArgs:
     """The namespace of engines."""
     gateway: str
     """The namespace of gateway and pickers."""
+    node_cache: str | None = None
+    """The namespace of caches that a node has one of; None where each is beside an engine."""
     grafana_password: pulumi.Input[str] | None = None
     """Of the user `admin`; without one there is no Grafana, rather than one with a known password."""
     routes: AlertRoutes = field(default_factory=AlertRoutes)
     remote_write: Sequence[Mapping[str, Any]] = ()
     """Prometheus's `remoteWrite` entries, in the operator's words; credentials by Secret reference."""
-    runbooks: str = RUNBOOKS
-    """Where the pages of docs/runbooks are found by whoever reads an alert, such as a repository's URL."""
     budget_usd_per_month: float | None = None
     values_override: Values = field(default_factory=dict)
 
@@ -100,13 +100,15 @@ class Monitoring(pulumi.ComponentResource):
             hours=args.plan.hours,
             remote_write=tuple(args.remote_write),
         )
+        mirror = args.target.registry_mirror
         return k8s.helm.v3.Release(
             CHART,
             name=CHART,
             namespace=args.namespace,
-            chart=CHART,
+            # A mirror holds the chart beside the images (`freehold render --bundle`).
+            chart=f"oci://{mirror.rstrip('/')}/charts/{CHART}" if mirror else CHART,
             version=chart["version"],
-            repository_opts={"repo": chart["repository"]},
+            repository_opts=None if mirror else {"repo": chart["repository"]},
             values=_merged(values, args.values_override),
             atomic=True,
             timeout=600,
@@ -135,20 +137,28 @@ class Monitoring(pulumi.ComponentResource):
                     "apiVersion": "monitoring.coreos.com/v1",
                     "kind": "PrometheusRule",
                     "metadata": {"name": f"freehold-{name}", "namespace": args.namespace},
-                    "spec": with_runbooks(rules, args.runbooks),
+                    "spec": rules,
                 },
                 release,
             )
 
     def _monitors(self, release: pulumi.Resource) -> None:
         args = self._args
-        for monitor in pod_monitors(args.models, args.gateway, cache=args.plan.cache is not None):
+        found = pod_monitors(
+            args.models,
+            args.gateway,
+            cache=args.plan.cache is not None,
+            node_cache=args.node_cache,
+            gpu_operator=isinstance(args.plan.target, ExistingCluster),
+        )
+        for monitor in found:
             self._custom(monitor.to_kubernetes(args.namespace), release)
 
     def _dashboards(self, release: pulumi.Resource) -> None:
         """Grafana's sidecar picks up every ConfigMap with this label."""
+        runbook = self._args.plan.observability.runbook_url.replace("{alert}", CHOSEN_ALERT)
         for path in sorted(DASHBOARDS.glob("*.json")):
-            text = path.read_text().replace(f'"{RUNBOOKS}/', f'"{self._args.runbooks}/')
+            text = path.read_text().replace(RUNBOOK, runbook)
             k8s.core.v1.ConfigMap(
                 f"dashboard-{path.stem}",
                 metadata={
@@ -172,12 +182,6 @@ class Monitoring(pulumi.ComponentResource):
 
     def _after(self, release: pulumi.Resource) -> pulumi.ResourceOptions:
         return self._args.target.options(self, depends_on=[self.namespace, release])
-
-
-def with_runbooks(rules: Mapping[str, Any], base: str) -> dict[str, Any]:
-    """The same rules with every runbook below another address."""
-    text = json.dumps(rules).replace(f'"runbook": "{RUNBOOKS}/', f'"runbook": "{base}/')
-    return json.loads(text)
 
 
 def _placement(scheduling: Scheduling) -> Placement:

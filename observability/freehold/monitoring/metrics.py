@@ -158,9 +158,21 @@ def _envoy() -> list[Metric]:
         values = {code_class: classes} if code_class in labels else {}
         return Metric(f"envoy_http_{name}", kind, frozenset({door, *labels}), "envoy", values)
 
-    def of_cluster(kind: Kind, name: str, when: str = "") -> Metric:
-        labels = frozenset({"envoy_cluster_name"})
-        return Metric(f"envoy_cluster_{name}", kind, labels, "envoy", {}, when)
+    def of_cluster(kind: Kind, name: str, when: str = "", *labels: str) -> Metric:
+        values = {code_class: classes} if code_class in labels else {}
+        all_labels = frozenset({"envoy_cluster_name", *labels})
+        return Metric(f"envoy_cluster_{name}", kind, all_labels, "envoy", values, when)
+
+    def of_tenant(name: str, when: str, *labels: str) -> Metric:
+        """Counted by the gateway's own configuration (freehold.gateway.usage)."""
+        return Metric(
+            f"envoy_freehold_{name}",
+            "counter",
+            frozenset({"tenant", "pool", *labels}),
+            "envoy",
+            {},
+            when,
+        )
 
     return [
         of_door("counter", "downstream_rq_xx", code_class),
@@ -177,8 +189,12 @@ def _envoy() -> list[Metric]:
         of_cluster("gauge", "membership_total"),
         of_cluster("gauge", "upstream_rq_active"),
         of_cluster("counter", "upstream_rq_retry"),
+        of_cluster("counter", "upstream_rq_xx", "a request was answered", code_class),
         of_cluster("counter", "upstream_cx_connect_fail"),
         of_cluster("histogram", "upstream_rq_time", "a request was answered"),
+        of_tenant("requests", "a request has ended", "status"),
+        of_tenant("prompt_tokens", "an answer named its tokens"),
+        of_tenant("completion_tokens", "an answer named its tokens"),
         Metric("envoy_server_days_until_first_cert_expiring", "gauge", frozenset(), "envoy"),
         Metric("envoy_server_uptime", "gauge", frozenset(), "envoy"),
     ]

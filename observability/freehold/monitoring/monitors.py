@@ -14,13 +14,14 @@ class PodMonitor:
 
     job: str
     app: str
-    """Its label `app.kubernetes.io/name`."""
+    """Its label `app.kubernetes.io/name`, or another that is named."""
     namespace: str | None
     """Any when None."""
     port: str
     path: str = "/metrics"
     of_pool: bool = False
     """Whether it belongs to a pool, and the pod is a worker of it."""
+    label: str = "app.kubernetes.io/name"
 
     def to_kubernetes(self, namespace: str) -> dict[str, Any]:
         """The object, which lives in `namespace`."""
@@ -30,7 +31,7 @@ class PodMonitor:
             "metadata": {"name": self.job, "namespace": namespace},
             "spec": {
                 "namespaceSelector": self._where(),
-                "selector": {"matchLabels": {"app.kubernetes.io/name": self.app}},
+                "selector": {"matchLabels": {self.label: self.app}},
                 "podMetricsEndpoints": [
                     {"port": self.port, "path": self.path, "relabelings": self._relabelings()}
                 ],
@@ -49,15 +50,29 @@ class PodMonitor:
         return found
 
 
-def pod_monitors(models: str, gateway: str, *, cache: bool) -> list[PodMonitor]:
-    """Everything of a stack that tells metrics, by the namespaces of its engines and its gateway."""
+def pod_monitors(
+    models: str,
+    gateway: str,
+    *,
+    cache: bool,
+    node_cache: str | None = None,
+    gpu_operator: bool = False,
+) -> list[PodMonitor]:
+    """Everything of a stack that tells metrics, by the namespaces of its engines and its gateway, and of
+    its caches where these are not beside the engines. DCGM's exporter is our chart's, or that of NVIDIA's
+    GPU Operator."""
+    # Whoever keeps the cluster chose the namespace. Labels: dcgm-exporter's chart; the operator's
+    # assets/state-dcgm-exporter (NVIDIA/gpu-operator, read 2026-11-24).
+    dcgm = PodMonitor("dcgm", "dcgm-exporter", None, "metrics")
+    if gpu_operator:
+        dcgm = PodMonitor("dcgm", "nvidia-dcgm-exporter", None, "metrics", label="app")
     found = [
         PodMonitor(ENGINE, "engine", models, "http", of_pool=True),
         PodMonitor(GATEWAY, "gateway", gateway, "metrics", path="/stats/prometheus"),
         PodMonitor(PICKER, "picker", gateway, "metrics"),
-        # Whoever keeps the cluster chose its namespace; the chart, the label and the port's name.
-        PodMonitor("dcgm", "dcgm-exporter", None, "metrics"),
+        dcgm,
     ]
     if cache:
-        found.append(PodMonitor(CACHE, "engine", models, "cache-metrics", of_pool=True))
+        app, where = ("cache", node_cache) if node_cache else ("engine", models)
+        found.append(PodMonitor(CACHE, app, where, "cache-metrics", of_pool=True))
     return found

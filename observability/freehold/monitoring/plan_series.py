@@ -47,6 +47,7 @@ PLAN_SERIES: dict[str, frozenset[str]] = {
     "plan:replicas": frozenset({"pool"}),
     "plan:queue": frozenset({"pool"}),
     "plan:startup_seconds": frozenset({"pool"}),
+    "plan:rollout": frozenset({"pool", "of"}),
     "plan:prefix_hit_ratio": frozenset({"pool"}),
     "plan:gpu_usd_per_hour": frozenset({"pool"}),
     "plan:node_usd_per_hour": frozenset({"node_group"}),
@@ -104,6 +105,9 @@ def _of_pool(pool: PoolPlan) -> Iterator[PlanSeries]:
     yield PlanSeries("plan:queue", float(options.max_queued_requests or _QUEUE), label)
     if pool.sizing:
         yield PlanSeries("plan:startup_seconds", round(pool.sizing.startup.total, 1), label)
+    if pool.rollout and pool.rollout.percent:
+        labels = (("of", pool.rollout.of), ("pool", pool.name))
+        yield PlanSeries("plan:rollout", pool.rollout.percent, labels)
     if pool.demand and pool.demand.prefix_hit_rate and pool.role == "generate":
         yield PlanSeries("plan:prefix_hit_ratio", pool.demand.prefix_hit_rate, label)
     yield from _objectives(pool)

@@ -51,7 +51,8 @@ def rule_files(
     files = {"plan": plan_rules(plan, budget_usd_per_month)}
     for name, rules in _committed().items():
         if cluster or name != _ON_CLUSTERS:
-            files[name] = divided(rules, divisor, scrape_seconds)
+            shorter = divided(rules, divisor, scrape_seconds)
+            files[name] = _with_runbooks(shorter, plan.observability.runbook_url)
     return files
 
 
@@ -92,6 +93,15 @@ def divided(rules: Rules, divisor: float, scrape_seconds: float) -> Rules:
         for key in _TIMES:
             if key in holder:
                 holder[key] = _duration(seconds(holder[key]) / divisor)
+    return rules
+
+
+def _with_runbooks(rules: Rules, url: str) -> Rules:
+    """The same rules with every alert's page at the address that the stack names."""
+    rules = deepcopy(rules)
+    for rule in _each(rules):
+        if "alert" in rule:
+            rule["annotations"]["runbook"] = url.replace("{alert}", rule["alert"])
     return rules
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from freehold.config.observability import Prometheus
 from freehold.config.stack import Hours
+from freehold.config.target import ExistingCluster
 
 from .metrics import NODE_LABELS, POD_LABELS
 
@@ -84,6 +85,46 @@ def chart_values(
             "config": alertmanager_config(routes, hours),
         },
     }
+
+
+# Where the chart's images come from, by the key that says so (values.yaml of kube-prometheus-stack
+# 88.5.3 and of its parts: kube-state-metrics 8.4.0, prometheus-node-exporter 4.56.1, grafana 12.11.1).
+_REGISTRIES = {
+    "alertmanager.alertmanagerSpec.image.registry": "quay.io",
+    "grafana.image.registry": "docker.io",
+    "grafana.sidecar.image.registry": "quay.io",
+    "kube-state-metrics.image.registry": "registry.k8s.io",
+    "prometheus-node-exporter.image.registry": "quay.io",
+    "prometheus.prometheusSpec.image.registry": "quay.io",
+    "prometheusOperator.admissionWebhooks.patch.image.registry": "ghcr.io",
+    "prometheusOperator.image.registry": "quay.io",
+    "prometheusOperator.prometheusConfigReloader.image.registry": "quay.io",
+}
+
+
+def values_on(cluster: ExistingCluster) -> dict[str, Any]:
+    """What differs on a cluster that runs already: what is there is not brought again, and images come
+    from where the cluster may pull. Prometheus and Alertmanager stay Freehold's own: an operator that is
+    there makes them too."""
+    values: dict[str, Any] = {}
+    if "prometheus-operator" in cluster.already_runs:
+        _put(values, "prometheusOperator.enabled", False)
+        _put(values, "crds.enabled", False)
+    if "node-exporter" in cluster.already_runs:  # it takes a port of the node, which one can have
+        _put(values, "nodeExporter.enabled", False)
+    if cluster.registry_mirror:
+        for key, registry in _REGISTRIES.items():
+            _put(values, key, f"{cluster.registry_mirror.rstrip('/')}/{registry}")
+    if cluster.image_pull_secret:
+        _put(values, "global.imagePullSecrets", [{"name": cluster.image_pull_secret}])
+    return values
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        values = values.setdefault(name, {})
+    values[last] = value
 
 
 def _grafana(where: Mapping[str, Any], secret: str | None) -> dict[str, Any]:

@@ -17,7 +17,9 @@ DASHBOARDS = OBSERVABILITY / "dashboards"
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="prometheus")
 # Every dashboard carries it; the links at the top lead to all that do.
 TAG = "freehold"
-RUNBOOKS = "docs/runbooks"
+# Grafana's word for the value of the cell that is clicked on, and the page that it leads to.
+CHOSEN_ALERT = "${__value.text}"
+RUNBOOK = f"docs/runbooks/{CHOSEN_ALERT}.md"
 _HEIGHT = 8
 
 
@@ -110,7 +112,7 @@ def _lines(panel: Panel) -> timeseries.Panel:
 
 
 def _table(_: Panel) -> table.Panel:
-    runbook = {"title": "Runbook", "url": f"{RUNBOOKS}/${{__value.text}}.md", "targetBlank": True}
+    runbook = {"title": "Runbook", "url": RUNBOOK, "targetBlank": True}
     return table.Panel().override_by_name(
         "alertname", [models.DynamicConfigValue("links", [runbook])]
     )

@@ -16,7 +16,7 @@ def _fleet() -> Dashboard:
     now = (
         Panel(
             "Alerts that fire",
-            "Each links to its runbook in docs/runbooks.",
+            "Each links to its runbook.",
             (
                 Query(
                     'sort_desc(ALERTS{alertstate="firing", alertname!="Watchdog"})', "{{alertname}}"
@@ -251,6 +251,44 @@ def _gateway() -> Dashboard:
                         "short",
                         kind="stat",
                         steps=((0, "red"), (21, "green")),
+                    ),
+                ),
+            ),
+            Row(
+                "Tenants",
+                (
+                    Panel(
+                        "Requests, by tenant",
+                        "Whatever they were answered; `nobody` had no valid key.",
+                        (
+                            Query(
+                                "sum by (tenant) (rate(envoy_freehold_requests[$__rate_interval]))",
+                                "{{tenant}}",
+                            ),
+                        ),
+                        "reqps",
+                    ),
+                    Panel(
+                        "Tokens read, by tenant",
+                        "Of prompts, cached or not; counted when an answer ends.",
+                        (
+                            Query(
+                                'sum by (tenant) (tenant:tokens_per_second{kind="prompt"})',
+                                "{{tenant}}",
+                            ),
+                        ),
+                        "suffix: tokens/s",
+                    ),
+                    Panel(
+                        "Tokens generated, by tenant",
+                        "Counted when an answer ends.",
+                        (
+                            Query(
+                                'sum by (tenant) (tenant:tokens_per_second{kind="completion"})',
+                                "{{tenant}}",
+                            ),
+                        ),
+                        "suffix: tokens/s",
                     ),
                 ),
             ),
@@ -580,6 +618,31 @@ def _cost() -> Dashboard:
                         "dtdurations",
                         kind="stat",
                         steps=((0, "red"), (86400, "orange"), (604800, "green")),
+                    ),
+                ),
+            ),
+            Row(
+                "Tenants",
+                (
+                    Panel(
+                        "Dollars an hour, by tenant",
+                        "A pool's GPUs by what it generates for each, while it generates.",
+                        (Query("sum by (tenant) (tenant:usd_per_hour)", "{{tenant}}"),),
+                        "currencyUSD",
+                        width=12,
+                    ),
+                    Panel(
+                        "Tokens generated in a day, by tenant",
+                        "The last 24 hours.",
+                        (
+                            Query(
+                                "sum by (tenant) (increase(envoy_freehold_completion_tokens[1d]))",
+                                "{{tenant}}",
+                            ),
+                        ),
+                        "short",
+                        kind="stat",
+                        width=12,
                     ),
                 ),
             ),
