@@ -15,6 +15,9 @@ from freehold.load.stages import Stage
 from freehold.load.test import LoadTest
 from freehold.load.verdict import Promise
 
+from ..serving.pod_security import problems
+from ..serving.schemas import VERSIONS, check
+
 
 class _Recorded(pulumi.runtime.Mocks):
     def __init__(self) -> None:
@@ -76,6 +79,22 @@ def test_one_component_holds_everything(recorded: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_passes_kubernetes_s_strict_schema(
+    recorded: dict[str, Any], version: str
+) -> None:
+    seen = []
+    for name, resource in recorded.items():
+        kind = name.partition("::")[0]
+        if not kind.startswith("kubernetes:"):
+            continue
+        api_version, kind = kind.removeprefix("kubernetes:").rsplit(":", 1)
+        item = {"apiVersion": api_version.removeprefix("core/"), "kind": kind}
+        check(item | {k: v for k, v in resource.inputs.items() if k not in item}, version)
+        seen.append(kind)
+    assert sorted(seen) == ["ConfigMap", "Job", "Job", "Service"]
+
+
 def test_master_and_workers_read_the_same_test_and_find_each_other(
     recorded: dict[str, Any],
 ) -> None:
@@ -102,11 +121,8 @@ def test_pods_keep_the_restricted_rules_and_the_key_is_a_reference(
     for role in ("master", "worker"):
         pod = _job(recorded, role)["spec"]["template"]["spec"]
         (container,) = pod["containers"]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not problems(pod)
         assert pod["automountServiceAccountToken"] is False
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         secret = next(e for e in container["env"] if e["name"] == "FREEHOLD_API_KEY")
         assert secret["valueFrom"]["secretKeyRef"] == {"name": "gateway-key", "key": "key"}
         assert container["resources"]["requests"] and pod["nodeSelector"]

@@ -112,6 +112,21 @@ def test_look_ups_that_fail_are_a_miss_and_answers_are_as_long_as_said(
     assert [r.prompt_tokens for r in chats] == [r.asked_input for r in chats]
 
 
+def test_a_retrieval_client_embeds_reranks_and_asks(tmp_path: Path) -> None:
+    models = ("--model", "chat", "--beside", "embed", "--beside", "rerank")
+    with deterministic_server("--ttft-ms", "20", "--itl-ms", "4", *models) as whole:
+        arguments = ("--concurrency", "2", "--requests", "6", "--traffic", "retrieval")
+        lengths = ("--output-tokens", "4", "--no-self-check")
+        done = _load(*arguments, *lengths, url=whole, out=tmp_path)
+    report = _settled(done, tmp_path)
+    assert report["verdict"]["met"], report["verdict"]
+    sides = report["side_calls"]
+    asked = [(sides[name]["completed"], sides[name]["failed"]) for name in ("embed", "rerank")]
+    assert asked == [(6, 0), (6, 0)] and report["completed"] == 6
+    calls = [record.name for record in read_recording(tmp_path).requests]
+    assert calls[0] == "embed" and calls.index("rerank") < calls.index("chat")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +141,7 @@ def test_look_ups_that_fail_are_a_miss_and_answers_are_as_long_as_said(
         (("--base-url", "http://127.0.0.1:9"), "cannot reach http://127.0.0.1:9"),
         (("--api-key", "sk-wrong"), "the key was refused"),
         (("--trace", "nowhere.jsonl", "--requests", "1"), "cannot read the trace"),
+        (("--trace", "nowhere.jsonl", "--shape", "step"), "--trace or --shape, not both"),
         (("--baseline", "nowhere.json"), "cannot read the report"),
         (("--out", "/proc/nowhere"), "/proc/nowhere"),
         (("--shape", "ramp", "--requests", "5"), "say --duration"),
@@ -152,6 +168,14 @@ def test_bad_input_is_one_clear_message(
     assert not (tmp_path / "out" / "report.json").exists()
 
 
+def test_a_folder_without_a_test_is_no_run_to_report_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(FreeholdError, match=r"cannot read the load test .*test.json"):
+        cli.main(["load", "local", "--again", str(tmp_path)], standalone_mode=False)
+
+
 def test_a_server_that_dies_ends_the_run_and_keeps_what_was_measured(tmp_path: Path) -> None:
     options = ("--ttft-ms", "20", "--itl-ms", "4", "--model", "chat")
     with deterministic_server(*options, "--fault", "die", "--fault-after", "15") as dying:
@@ -173,6 +197,30 @@ def test_broken_streams_and_prompts_found_in_a_cache_are_told(tmp_path: Path) ->
     assert report["failed"] and report["error_kinds"] == {"broken stream": report["failed"]}
     assert not report["verdict"]["met"]
     assert any("came from a cache" in why for why in report["invalid_reasons"])
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_was_measured(
+    url: str, measured: Path, tmp_path: Path
+) -> None:
+    """No file may grow beyond 20 kB, as on a full disk: neither records nor the report."""
+    command = [sys.executable, "-c", "from freehold.cli.main import run; run()", "load", "local"]
+    command += ["--base-url", url, "--api-key", KEY, "--out", str(tmp_path), *QUICK]
+    limited = 'ulimit -f 20; exec "$@"'  # in blocks of 1024 bytes
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *command, "--duration", "60", "--warmup", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "File too large" in done.stderr and "--again" in done.stderr
+    again = _load("--again", str(tmp_path), url=url, out=tmp_path)
+    assert again.exit_code == 3, again.output
+    report = _report(tmp_path)
+    assert any("damaged" in why for why in report["invalid_reasons"])
+    assert 10 < report["completed"] < 1000
 
 
 def test_an_interrupted_run_is_reported_and_marked(url: str, tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def test_a_prediction_above_the_objective_could_not_be_kept() -> None:
     assert "the prediction itself is above" in (reason(slower, [SLOW], engines()) or "")
 
 
+def test_slow_tokens_are_told_as_such() -> None:
+    tpot = Check("median_tpot_ms", "prediction", 27.0, 15.0, 10.0, False)
+    said = reason(PROMISE, [SLOW, tpot], engines()) or ""
+    assert said == "speed: nothing was full; each token took 2.7 times what was promised"
+
+
 def test_no_reason_is_made_up() -> None:
     assert reason(PROMISE, [], engines(preemptions=9.0)) is None
     assert reason(PROMISE, [SLOW], []) is None, "nobody read the engines"

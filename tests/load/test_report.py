@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,11 @@ from freehold.load.compare import comparison, labels
 from freehold.load.record import Recording, RequestRecord, StageStart
 from freehold.load.report import read_report, write_report
 from freehold.load.report.plots import Plot, log_ticks, ticks
-from freehold.load.server_side import Series, growth, parse, summary
+from freehold.load.server_side import Series, growth, hit_shares, keep, kept, parse, summary
 from freehold.load.stages import Stage
 from freehold.load.test import LoadTest
 from freehold.load.verdict import Promise
+from freehold.planning.forecast import Forecast
 
 from .conftest import record
 
@@ -98,7 +100,39 @@ def test_each_stage_is_measured_by_itself_and_the_knee_is_found(analysis: Analys
     assert [round(stage["mean_concurrency"]) for stage in stages] == [1, 4, 16]
     assert stages[2]["median_ttft_ms"] == pytest.approx(400)
     assert analysis.report["knee"]["concurrency"] == pytest.approx(4, rel=0.05)
-    assert knee(stages[:2]) is None
+    assert knee(stages[:2]) is None, "two levels say nothing"
+    rate = stages[1]["steady"]["output_throughput"]
+    twice = {"mean_concurrency": 8.0, "steady": {"output_throughput": 2 * rate}}
+    assert knee([*stages[:2], twice]) is None, "all of them paid off"
+
+
+def _forecast(concurrency: float) -> Forecast:
+    rates = (40.0, 400.0, 4.0)
+    return Forecast(
+        concurrency, 110, 11, 11, *rates, concurrency, "measured: x", (0.8, 1.3), (0.9, 1.1)
+    )
+
+
+def test_of_several_levels_the_plan_s_own_is_held_against_it(
+    recording: Recording, context: Context
+) -> None:
+    def judged(concurrency: float, requests: list[RequestRecord]) -> dict[str, Any]:
+        promise = Promise(predicted=_forecast(concurrency))
+        again = replace(recording, requests=requests, notes=[])
+        return analyse(again, replace(context, promise=promise)).report["verdict"]
+
+    at_four = judged(4, recording.requests)
+    measured = {check["metric"]: check["measured"] for check in at_four["checks"]}
+    assert measured["median_ttft_ms"] == pytest.approx(110)
+    assert measured["max_concurrent_requests"] == 4
+    assert at_four["notes"][0] == "held against the plan: stage 4, which has its load"
+    elsewhere = judged(100, recording.requests)
+    assert elsewhere["notes"] == ["not held against the plan: no stage has its load"]
+    assert [check["metric"] for check in elsewhere["checks"]] == ["failed requests"]
+    # Saturated below: the level that the plan promises was never sent.
+    early = judged(16, [r for r in recording.requests if r.started < 19])
+    assert not early["met"]
+    assert "ended at 4, before the plan's load" in early["checks"][0]["note"]
 
 
 def test_money_is_the_hour_s_price_over_what_came_through(analysis: Analysis) -> None:
@@ -143,6 +177,14 @@ class _Outside(HTMLParser):
         assert self.open.pop() == tag
 
 
+_PANELS = (
+    *("TTFT: share of requests within", "ITL: share of gaps within", "TPOT over time"),
+    *("Throughput against concurrency", "queue ms (mean)", "external hits", "preemptions"),
+    *("KV cache in use", "Prompt tokens found in the prefix cache", "a million output tokens"),
+    *("sustained requests a minute", "sustained tokens a minute", "Plan against measurement"),
+)
+
+
 def test_the_page_is_whole_and_loads_nothing(
     analysis: Analysis, recording: Recording, tmp_path: Path
 ) -> None:
@@ -153,8 +195,16 @@ def test_the_page_is_whole_and_loads_nothing(
     page.feed(text)
     assert not page.open and not page.loads
     assert "script" not in page.seen and "@import" not in text and "url(" not in text
-    assert page.seen.count("svg") == 12
-    for words in ("TTFT over time", "knee", "Stages", "vllm bench serve", "chat-0", "nan"):
+    assert page.seen.count("svg") == 13
+    for words in (
+        *_PANELS,
+        "TTFT over time",
+        "knee",
+        "Stages",
+        "vllm bench serve",
+        "chat-0",
+        "nan",
+    ):
         assert (words in text) == (words != "nan"), words
     assert not re.search(r"\binf\b(?! )", re.sub(r"<pre>.*?</pre>", "", text, flags=re.S))
 
@@ -230,6 +280,33 @@ def test_engine_metrics_are_read_summed_and_survive_a_restart() -> None:
     assert found["prefix_hit_rate"] == pytest.approx(0.01)
     assert [worker["name"] for worker in found["workers"]] == ["chat-0"]
     assert found["workers"][0]["peak_kv_cache_usage"] == 0.7
+
+
+def test_hit_rates_over_time_leave_out_quiet_times_and_restarts() -> None:
+    counts = [(0, 0), (100, 40), (100, 40), (300, 240), (10, 5)]
+    values = [{"prefix_queries": float(q), "prefix_hits": float(h)} for q, h in counts]
+    assert hit_shares(Series("w", [0, 2, 4, 6, 8], values)) == ([2, 6], [0.4, 1.0])
+
+
+def test_what_the_engines_said_is_kept_for_the_report_made_again(tmp_path: Path) -> None:
+    assert kept(tmp_path) == []
+    keep(tmp_path, [_series()])
+    assert kept(tmp_path) == [_series()]
+    (tmp_path / "engines.json").write_text("{")
+    assert kept(tmp_path) == []
+
+
+def test_a_log_axis_within_one_decade_has_marks_too() -> None:
+    assert log_ticks(310, 490) == [350, 400, 450]
+    assert log_ticks(8, 300) == [10, 20, 50, 100, 200]
+    svg = Plot("a", "ms", "%", x_log=True).line([310.0, 490.0], [0.0, 100.0]).svg()
+    assert ">350</text>" in svg and ">450</text>" in svg
+    assert ">20,000</text>" in Plot("a", "b", "c").line([0.0, 1.0], [0.0, 20_000.0]).svg()
+
+
+def test_a_plot_of_zeros_has_an_axis_that_can_be_read() -> None:
+    svg = Plot("a", "b", "c").line([0.0, 1.0], [0.0, 0.0]).svg()
+    assert ">0.5</text>" in svg and not re.search(r"\de-\d", svg)
 
 
 def test_plots_have_round_marks_and_say_when_there_is_nothing() -> None:

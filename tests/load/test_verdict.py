@@ -9,7 +9,8 @@ import pytest
 
 from freehold.config.demand import Demand, Objectives
 from freehold.load.metrics import Metrics, measure
-from freehold.load.verdict import Promise, Verdict, against_baseline, judge
+from freehold.load.stages import Stage
+from freehold.load.verdict import Promise, Verdict, against_baseline, judge, planned
 from freehold.planning.forecast import Forecast
 
 from .conftest import record
@@ -47,8 +48,9 @@ def _rates(metrics: Metrics) -> dict[str, float]:
     return {name: getattr(metrics, name) for name in names}
 
 
-def _judge(promise: Promise, metrics: Metrics, concurrency: float | None = 2) -> Verdict:
-    return judge(promise, metrics, _rates(metrics), None, concurrency)
+def _judge(promise: Promise, metrics: Metrics, **level: float) -> Verdict:
+    stage = Stage(name="steady", **(level or {"concurrency": 2}))  # type: ignore[arg-type]
+    return judge(promise, metrics, _rates(metrics), stage)
 
 
 def _missed(found: Verdict) -> set[str]:
@@ -84,8 +86,20 @@ def test_objectives_hold_without_a_prediction() -> None:
 def test_another_load_is_not_held_against_the_prediction() -> None:
     many = _judge(Promise(DEMAND, predicted=FORECAST), _metrics(3.0), concurrency=64)
     assert many.met and "64 in flight instead of 2.0" in many.notes[0]
+    faster = _judge(Promise(DEMAND, predicted=FORECAST), _metrics(3.0), rate=50.0)
+    assert faster.met and "50 requests a second instead of 10.5" in faster.notes[0]
     longer = Promise(Demand(concurrency=2, input_tokens=400, output_tokens=10), predicted=FORECAST)
     assert "100 input tokens a request instead of 400" in _judge(longer, _metrics()).notes[0]
+
+
+def test_of_several_levels_the_closest_to_the_plan_s_is_held_against_it() -> None:
+    promise = Promise(DEMAND, predicted=FORECAST)
+    levels = [Stage(name=f"{n}", concurrency=n) for n in (1, 2, 4, 8)]
+    assert [stage.name for stage in planned(promise, levels)] == ["2"]
+    assert planned(promise, levels[2:]) == []
+    rates = [Stage(name=f"{n}", rate=n) for n in (5, 10, 20)]
+    assert [stage.name for stage in planned(promise, rates)] == ["10"]
+    assert planned(Promise(), levels) == []
 
 
 def test_more_than_one_per_cent_of_failures_is_a_miss() -> None:

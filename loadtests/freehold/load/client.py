@@ -56,6 +56,7 @@ class _Waiting:
     """One request in flight, and when something of it last arrived."""
 
     greenlet: Any
+    record: RequestRecord
     heard: float
     done: bool = False
 
@@ -90,6 +91,12 @@ class StreamingClient:
         self._timeout = timeout
         self._waiting: set[_Waiting] = set()
         self._guard: gevent.Greenlet | None = None
+        self._outputs = 0
+
+    @property
+    def outputs(self) -> int:
+        """Output events so far, those of requests in flight too."""
+        return self._outputs + sum(_events(each.record) for each in self._waiting)
 
     def send(self, call: Call, intended: float | None = None) -> RequestRecord:
         """Do one call and return what was measured."""
@@ -104,7 +111,7 @@ class StreamingClient:
             turn=call.turn,
         )
         response: HTTPSocketPoolResponse | None = None
-        waiting = _Waiting(gevent.getcurrent(), record.started)
+        waiting = _Waiting(gevent.getcurrent(), record, record.started)
         self._waiting.add(waiting)
         if self._guard is None:
             self._guard = gevent.spawn(self._watch)
@@ -129,6 +136,7 @@ class StreamingClient:
         finally:
             waiting.done = True
             self._waiting.discard(waiting)
+            self._outputs += _events(record)
             if response is not None:
                 with contextlib.suppress(OSError):
                     response.release()
@@ -169,6 +177,10 @@ class StreamingClient:
             _read_stream(response, call, record, waiting)
         else:
             _read_whole(response, record)
+
+
+def _events(record: RequestRecord) -> int:
+    return 0 if record.ttft is None else len(record.itls) + 1
 
 
 def _encode(call: Call) -> bytes:

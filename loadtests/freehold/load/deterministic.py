@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Behaviour:
     ttft: float = 0.1
     itl: float = 0.01
     model: str = "deterministic"
+    beside: tuple[str, ...] = ()
+    """Other names that it answers to: the look-ups of retrieval traffic."""
     key: str | None = None
     role_chunk: bool = True
     """Opens each answer with a chunk that carries only the role, as vLLM does."""
@@ -44,6 +47,10 @@ class Behaviour:
     event), `busy` (503), `die` (the process ends in the middle)."""
     fault_after: int = 0
     """Requests that go well before the fault."""
+    seats: int | None = None
+    """Streams at a time; more wait for the end of another, as in an engine. None: no limit."""
+    streams: int = field(default=0)
+    waiting: deque[_Stream] = field(default_factory=deque)
     served: int = field(default=0)
     prompt_tokens: int = field(default=0)
     cached_tokens: int = field(default=0)
@@ -92,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._behaviour = behaviour
         self._buffer = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._stream: _Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -101,6 +109,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer:
             self._timer.cancel()
+        if self._stream:
+            self._stream.give_up()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -136,7 +146,7 @@ class Connection(asyncio.Protocol):
             body = orjson.loads(raw)
         except orjson.JSONDecodeError:
             return self._send(400, _error("not JSON", "invalid_request_error"))
-        if body.get("model", server.model) != server.model:
+        if body.get("model", server.model) not in (server.model, *server.beside):
             said = f"The model `{body['model']}` does not exist."
             return self._send(404, _error(said, "NotFoundError"))
         if path == "/tokenize":
@@ -168,7 +178,8 @@ class Connection(asyncio.Protocol):
         self._transport.write(
             _HEAD % (200, b"text/event-stream") + b"transfer-encoding: chunked\r\n\r\n"
         )
-        stream.begin()
+        self._stream = stream
+        stream.arrive()
         return None
 
     def _send(self, status: int, answer: dict[str, Any]) -> None:
@@ -204,12 +215,21 @@ class _Stream:
         choice = {"index": 0, "delta": delta} if chat else {"index": 0, "text": "word "}
         self._event = _event({**self._base(), "choices": [{**choice, "finish_reason": None}]})
 
-    def begin(self) -> None:
+    def arrive(self) -> None:
+        server = self._connection._behaviour
+        if server.seats is not None and server.streams >= server.seats:
+            server.waiting.append(self)
+        else:
+            self._begin(self._received)
+
+    def _begin(self, at: float) -> None:
+        self._connection._behaviour.streams += 1
+        self._began = at
         if self._chat and self._connection._behaviour.role_chunk:
             delta = {"role": "assistant", "content": ""}
             choice = {"index": 0, "delta": delta, "finish_reason": None}
             self._write(_event({**self._base(), "choices": [choice]}))
-        self._schedule(self._received + self._connection._behaviour.ttft)
+        self._schedule(self._began + self._connection._behaviour.ttft)
 
     def _schedule(self, at: float) -> None:
         self._connection._timer = self._connection._loop.call_at(at, self._next)
@@ -222,7 +242,7 @@ class _Stream:
         if len(self._sent) == self._tokens:
             return self._end()
         behaviour = self._connection._behaviour
-        self._schedule(self._received + behaviour.ttft + len(self._sent) * behaviour.itl)
+        self._schedule(self._began + behaviour.ttft + len(self._sent) * behaviour.itl)
         return None
 
     def _end(self) -> None:
@@ -234,8 +254,25 @@ class _Stream:
         done = b"data: [DONE]\n\n"
         last = _event(usage) + _PIECE % (len(done), done) + b"0\r\n\r\n"
         self._write(last)
+        self._leave()
+
+    def give_up(self) -> None:
+        """The client has hung up."""
+        if self in self._connection._behaviour.waiting:
+            self._connection._behaviour.waiting.remove(self)
+            self._connection._stream = None
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        server = self._connection._behaviour
+        self._connection._stream = None
+        server.streams -= 1
+        if server.waiting:
+            server.waiting.popleft()._begin(time.perf_counter())
 
     def _break(self) -> None:
+        self._leave()
         if self._fault == "die":
             sys.exit(1)
         if self._fault == "cut":
@@ -320,21 +357,25 @@ def main() -> None:
     parser.add_argument("--ttft-ms", type=float, default=100.0)
     parser.add_argument("--itl-ms", type=float, default=10.0)
     parser.add_argument("--model", default="deterministic")
+    parser.add_argument("--beside", action="append", default=[], help="another model's name")
     parser.add_argument("--key")
     parser.add_argument("--no-role-chunk", action="store_true")
     parser.add_argument("--fault", choices=("broken", "cut", "error", "busy", "die"))
     parser.add_argument("--fault-after", type=int, default=0, help="requests that go well before")
+    parser.add_argument("--seats", type=int, help="streams at a time; none: no limit")
     parser.add_argument("--report-cached", type=int, default=0)
     options = parser.parse_args()
     behaviour = Behaviour(
         ttft=options.ttft_ms / 1000,
         itl=options.itl_ms / 1000,
         model=options.model,
+        beside=tuple(options.beside),
         key=options.key,
         role_chunk=not options.no_role_chunk,
         fault=options.fault,
         fault_after=options.fault_after,
         report_cached=options.report_cached,
+        seats=options.seats,
     )
     asyncio.run(serve(behaviour, options.port))
 

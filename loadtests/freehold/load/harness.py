@@ -8,16 +8,14 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import gevent
 from gevent.pool import Group
 
-from freehold.config import FreeholdError
-
 from .arrivals import Arrival, arrivals, read_trace
 from .client import Call, StreamingClient
 from .record import Health, Recorder, RequestRecord
+from .saturation import Count
 from .selfcheck import as_note, calibrate
 from .test import API_KEY, LoadTest
 from .traffic import Traffic
@@ -48,6 +46,7 @@ class Generator:
         self._client = StreamingClient(test.base_url, self._key, test.timeout)
         self._names = itertools.count()
         self._open = 0
+        self._ended = self._failed = 0
         self._failures = 0
         self._last_success = time.perf_counter()
         self._left: int | None = None
@@ -170,6 +169,10 @@ class Generator:
     # --- both ----------------------------------------------------------------------------------------
 
     @property
+    def seen(self) -> Count:
+        return Count(self._client.outputs, self._ended, self._failed)
+
+    @property
     def finished(self) -> bool:
         """This process sends no more, and all that it sent has ended."""
         done = self.stopping or (self._begun and self._left is not None and self._left <= 0)
@@ -192,6 +195,8 @@ class Generator:
         record = self._client.send(call, intended)
         record.warmup, record.stage = warmup, stage
         self.recorder.add(record)
+        self._ended += 1
+        self._failed += record.error_kind is not None
         self.heard(record)
         self._mind(record)
 
@@ -227,10 +232,3 @@ def _adapted(traffic: Traffic, test: LoadTest) -> Traffic:
 
 def _seed(salt: str) -> int:
     return random.Random(salt).getrandbits(32)
-
-
-def read_test(path: Path) -> LoadTest:
-    try:
-        return LoadTest.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise FreeholdError(f"cannot read the load test {path}: {error}") from None

@@ -19,10 +19,10 @@ import pulumi
 from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ConfigMap, Service
 
+from .run import MASTER_PORT
 from .test import API_KEY, TEST_FILE, LoadTest
 from .verdict import Promise
 
-MASTER_PORT = 5557  # locust's own
 _CONFIG, _RECORDS = "/etc/freehold", "/records"
 # One locust process is one core of Python; the memory of some thousand streams and their records.
 _CPU, _MEMORY = "1", "1Gi"

@@ -20,7 +20,7 @@ def reason(promise: Promise, missed: Sequence[Check], series: Sequence[Series]) 
     full = _full(promise.seats or _SEATS, series)
     if full or any(check.source == "failures" for check in missed):
         return full  # what failed is listed by kind; whatever else is missed comes of it
-    return _speed(promise)
+    return _speed(promise, missed)
 
 
 def _full(seats: int, series: Sequence[Series]) -> str | None:
@@ -45,10 +45,15 @@ def _full(seats: int, series: Sequence[Series]) -> str | None:
     return None
 
 
-def _speed(promise: Promise) -> str:
+def _speed(promise: Promise, missed: Sequence[Check]) -> str:
     predicted, wanted = promise.predicted, promise.objectives
     for name in ("median_ttft_ms", "median_tpot_ms"):
         limit = getattr(wanted, name)
         if predicted and limit is not None and getattr(predicted, name) > limit:
             return "speed: nothing was full; the prediction itself is above the objective"
+    for check in missed:
+        if check.metric == "median_tpot_ms":
+            promised = check.expected or check.limit
+            times = check.measured / promised
+            return f"speed: nothing was full; each token took {times:.1f} times what was promised"
     return "speed: nothing was full; prompts that came together waited for each other's prefill"

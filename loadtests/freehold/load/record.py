@@ -136,7 +136,7 @@ class Recorder:
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
-        if self.failed or not lines:
+        if self.failed or not lines or self._file.closed:
             return
         data = b"".join(lines)
         try:

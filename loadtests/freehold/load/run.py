@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,11 +23,12 @@ from freehold.config import FreeholdError
 from .analysis import Analysis, Context, analyse
 from .record import PATTERN, read_recording
 from .report import write_report
-from .server_side import Series, Watch, Worker
+from .server_side import ENGINES, Series, Watch, Worker, keep
 from .test import API_KEY, TEST_FILE, LoadTest
 from .verdict import Promise
 
 TEST, LOG = "test.json", "locust.log"
+MASTER_PORT = 5557  # locust's own
 # Beyond the longest silence that a request may keep, so that locust never cuts one short.
 _DRAIN = 60.0
 
@@ -37,11 +39,12 @@ def run_test(
     api_key: str | None,
     workers: Sequence[Worker],
     *,
-    remote: bool = False,
+    remote_port: int | None = None,
 ) -> tuple[list[Series], str | None]:
     """Run the test with headless locust and return what the engines said meanwhile.
 
-    `remote`: the test's generator processes are other machines', and come to this one by themselves.
+    `remote_port`: the test's generator processes are other machines', and come to this one by
+    themselves, to that port.
 
     Also why it ended early, if it did; requests so far are recorded. FreeholdError when the generator
     refused to begin.
@@ -50,10 +53,14 @@ def run_test(
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless"]
     command += ["--stop-timeout", str(round(test.timeout + _DRAIN)), "--exit-code-on-error", "0"]
     command += ["--only-summary", "--loglevel", "WARNING"]
-    if remote:
+    if remote_port is not None:
         command += ["--master", "--expect-workers", str(test.processes)]
+        command += ["--master-bind-port", str(remote_port)]
     elif test.processes > 1:
-        command += ["--processes", str(test.processes)]
+        # A port of its own: at locust's usual one the workers of two runs would find one master.
+        port = str(_free_port())
+        command += ["--processes", str(test.processes), "--master-bind-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
     env = {**os.environ, TEST_FILE: str(file)}
     env.pop(API_KEY, None)
     if api_key:
@@ -72,8 +79,15 @@ def run_test(
     return series, None
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def finish(out: Path, context: Context, series: Sequence[Series]) -> Analysis:
     """Merge the records, judge, and write the three files."""
+    keep(out, series)
     recording = read_recording(out)
     analysis = analyse(recording, context)
     write_report(out, analysis, recording.requests, series)
@@ -84,8 +98,8 @@ def _prepare(test: LoadTest) -> Path:
     """The folder and the test's file; records of an earlier run in it would be mixed in."""
     try:
         test.out.mkdir(parents=True, exist_ok=True)
-        for old in test.out.glob(PATTERN):
-            old.unlink()
+        for old in (*test.out.glob(PATTERN), test.out / ENGINES):
+            old.unlink(missing_ok=True)
         file = test.out / TEST
         file.write_text(test.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
@@ -122,12 +136,13 @@ def main() -> int:
     parser.add_argument("test", type=Path)
     parser.add_argument("--promise", type=Path, required=True)
     parser.add_argument("--locustfile", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=MASTER_PORT, help="where workers come to")
     options = parser.parse_args()
     try:
         test = LoadTest.model_validate_json(options.test.read_bytes())
         promise = Promise.from_json(orjson.loads(options.promise.read_bytes()))
         key = os.environ.get(API_KEY)
-        series, interrupted = run_test(test, options.locustfile, key, (), remote=True)
+        series, interrupted = run_test(test, options.locustfile, key, (), remote_port=options.port)
         analysis = finish(test.out, Context(test, promise, series, interrupted=interrupted), series)
     except (FreeholdError, OSError, ValueError) as error:
         print(f"freehold: {error}", file=sys.stderr)

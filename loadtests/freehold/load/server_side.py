@@ -5,16 +5,21 @@ A gateway's /metrics has no worker's counters, so the engines are read themselve
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+ENGINES = "engines.json"
 INTERVAL = 2.0
 _TIMEOUT = 1.5
 
@@ -113,6 +118,21 @@ class Watch:
         series.values.append(parse(answer.text))
 
 
+def keep(folder: Path, series: Sequence[Series]) -> None:
+    """Beside the records, so that the report can be made again. A full disk is told by the report."""
+    if series:
+        with suppress(OSError):
+            (folder / ENGINES).write_text(json.dumps([asdict(each) for each in series]))
+
+
+def kept(folder: Path) -> list[Series]:
+    """What `keep` wrote; nothing where no engine was read."""
+    try:
+        return [Series(**each) for each in json.loads((folder / ENGINES).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
 def growth(series: Series, name: str) -> float:
     """How much a counter grew over the run; a restart in the middle starts it from zero again."""
     total, previous = 0.0, None
@@ -122,6 +142,20 @@ def growth(series: Series, name: str) -> float:
             total += now - previous if now >= previous else now
         previous = now
     return total
+
+
+def hit_shares(series: Series) -> tuple[list[float], list[float]]:
+    """The prefix cache's hit rate between two scrapes, where prompts came; when, and which share."""
+    at: list[float] = []
+    shares: list[float] = []
+    for when, (before, now) in zip(series.at[1:], itertools.pairwise(series.values), strict=True):
+        asked, found = (
+            now.get(name, 0.0) - before.get(name, 0.0) for name in ("prefix_queries", "prefix_hits")
+        )
+        if asked > 0 <= found:
+            at.append(when)
+            shares.append(found / asked)
+    return at, shares
 
 
 def summary(all_series: Sequence[Series]) -> dict[str, Any]:

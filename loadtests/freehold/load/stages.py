@@ -24,6 +24,10 @@ class Stage(Model):
     measured: bool = True
     """False: warm-up; the load is there, but it is in no figure."""
 
+    @property
+    def level(self) -> float:
+        return float(self.concurrency or self.rate or 0.0)
+
 
 def stages_of(
     shape: Shape, level: float, open_loop: bool, seconds: float | None, warmup: float

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from freehold.config import FreeholdError
 from freehold.config.base import Model
 
 from .arrivals import Process
@@ -43,6 +44,8 @@ class LoadTest(Model):
     process: Process = "poisson"
     burstiness: Annotated[float, Field(gt=0)] = 1.0
     trace: Path | None = None
+    until_saturated: bool = False
+    """End with the first stage at which more load brought no more output."""
     processes: Annotated[int, Field(ge=1)] = 1
     """Generator processes, all machines together."""
     warm_users: bool = False
@@ -65,3 +68,10 @@ class LoadTest(Model):
                 return None
             total += stage.seconds
         return total
+
+
+def read_test(path: Path) -> LoadTest:
+    try:
+        return LoadTest.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FreeholdError(f"cannot read the load test {path}: {error}") from None

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,20 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.stats import bucket_response_time
 
 from freehold.config import FreeholdError
 
-from .harness import Generator, read_test
+from .harness import Generator
 from .record import Recorder, RequestRecord, StageStart
+from .saturation import Count, Level, saturated
 from .stages import Stage
-from .test import API_KEY, TEST_FILE, LoadTest
+from .test import API_KEY, TEST_FILE, LoadTest, read_test
 from .traffic import Traffic, tier_traffic
 
 # What master and workers tell each other.
-READY, END, RECORDS, FINISHED = (
-    f"freehold-{word}" for word in ("ready", "end", "records", "finished")
+READY, PROGRESS, END, RECORDS, FINISHED = (
+    f"freehold-{word}" for word in ("ready", "progress", "end", "records", "finished")
 )
 # A worker calibrates itself and counts the texts, seconds each; all wait for the last.
 _PATIENCE = 180.0
@@ -37,7 +40,7 @@ _CHUNK = 1 << 20
 # Share of a warm-up in which the users come.
 _COMING = 0.6
 # Rows of locust's statistics. Locust rounds them: they are to look at, the report has the figures.
-TTFT_ROW, TPOT_ROW = "time to first token", "per output token (size: tokens)"
+TTFT_ROW, TOKEN_ROW = "time to first token", "each token after the first"
 
 
 class LoadUser(User):
@@ -84,6 +87,11 @@ class StagesShape(LoadTestShape):
         self._users = 1
         self._rate = 1.0
         self._created = time.monotonic()
+        self._seen: list[tuple[float, Count]] = []
+        self._level: Level | None = None
+        self._ended = False
+        self.progress: dict[str, Count] = {}
+        """What each worker process has seen so far."""
         self.ready: set[str] = set()
         self.finished: set[str] = set()
         """Worker processes that have nothing more to send and nothing in flight."""
@@ -94,28 +102,55 @@ class StagesShape(LoadTestShape):
         if self._stage is None and not self._all_ready():
             self.reset_time()
             return 0, 1.0
-        stage = self._at(self.get_run_time())
-        if stage is None:
-            self._end()
-        elif stage is not self._stage:
-            self._enter(stage)
+        now = self.get_run_time()
+        stage = self._at(now)
+        self._seen.append((now, self._count()))
+        if stage is not self._stage and not self._ended:
+            self._leave(stage)
+            if stage is not None and not self._ended:
+                self._enter(stage)
         return self._users, self._rate
 
     def _at(self, seconds: float) -> Stage | None:
-        """The stage of a time; None when all are over. An open loop keeps its times itself."""
-        if self._test.open_loop:
-            return self._test.stages[-1]
+        """The stage of a time; None when all are over."""
         for stage in self._test.stages:
             if stage.seconds is None or seconds < stage.seconds:
                 return stage
             seconds -= stage.seconds
         return None
 
+    def _count(self) -> Count:
+        if isinstance(self.runner, MasterRunner):
+            return sum(self.progress.values(), Count())
+        return _generator().seen
+
+    def _leave(self, following: Stage | None) -> None:
+        """Judge the stage that is over, and end the run where it is the last or was enough."""
+        stage, why = self._stage, None
+        if self._test.until_saturated and stage and stage.measured:
+            level = self._measured(stage)
+            why = saturated(self._level, level, self._test.open_loop)
+            self._level = level
+            if why or following is None:
+                self._recorder.note(saturation={"level": stage.name, "why": why})
+        self._ended = why is not None or following is None
+        # The schedule of an open loop ends by itself, when its last request is sent.
+        if why or (self._ended and not self._test.open_loop):
+            self._end()
+
+    def _measured(self, stage: Stage) -> Level:
+        """By its second half: the first still has the load of the stage before."""
+        half = self._seen[len(self._seen) // 2 :]
+        (begin, before), (end, now) = half[0], half[-1]
+        return Level(stage.name, stage.level, now - before, max(end - begin, 1e-9))
+
     def _enter(self, stage: Stage) -> None:
+        before = self._users if self._stage else 0
         self._stage = stage
+        self._seen = self._seen[-1:]
         # In an open loop one user a process keeps the schedule of its share.
         self._users = self._test.processes if self._test.open_loop else stage.concurrency or 1
-        self._rate = float(self._users)
+        self._rate = max(1.0, float(abs(self._users - before)))  # all at once, both ways
         if not stage.measured and stage.seconds and not self._test.open_loop:
             # One after another: users who begin together run in step for long.
             self._rate = self._users / max(1.0, _COMING * stage.seconds)
@@ -197,6 +232,9 @@ def _lead(environment: Environment, runner: MasterRunner, test: LoadTest) -> Non
     def ready(msg: Any, **_: Any) -> None:
         shape.ready.add(msg.node_id)
 
+    def progress(msg: Any, **_: Any) -> None:
+        shape.progress[msg.node_id] = Count(**msg.data)
+
     def finished(msg: Any, **_: Any) -> None:
         shape.finished.add(msg.node_id)
 
@@ -205,6 +243,7 @@ def _lead(environment: Environment, runner: MasterRunner, test: LoadTest) -> Non
             file.write(msg.data["data"])
 
     runner.register_message(READY, ready)
+    runner.register_message(PROGRESS, progress)
     runner.register_message(FINISHED, finished)
     runner.register_message(RECORDS, records)
 
@@ -236,9 +275,13 @@ def _stop_on_error(exception: Exception, **_: Any) -> None:
 
 
 def _report_end(environment: Environment, runner: WorkerRunner, generator: Generator) -> None:
-    """When this worker's share is done: hand its records over, and let the master stop it."""
+    """Tell how far it is; when its share is done hand its records over, and let the master stop it."""
+    told = time.monotonic()
     while not generator.finished:
         gevent.sleep(0.1)
+        if time.monotonic() - told >= 1.0:
+            told = time.monotonic()
+            runner.send_message(PROGRESS, asdict(generator.seen))
     if runner.master_host not in ("127.0.0.1", "localhost"):
         generator.recorder.flush()
         name, data = generator.recorder.path.name, generator.recorder.path.read_bytes()
@@ -250,11 +293,9 @@ def _report_end(environment: Environment, runner: WorkerRunner, generator: Gener
 
 
 def _tell(environment: Environment, record: RequestRecord) -> None:
-    """Show a request in locust's live statistics."""
-    fire = environment.events.request.fire
+    """Show a request in locust's live statistics. Its tokens are rows beside, not in the total."""
     error = f"{record.error_kind}: {record.error}" if record.error_kind else None
-    common = {"context": {}, "exception": None}
-    fire(
+    environment.events.request.fire(
         request_type="POST",
         name=record.name,
         response_time=(record.latency or 0.0) * 1000,
@@ -262,23 +303,21 @@ def _tell(environment: Environment, record: RequestRecord) -> None:
         context={},
         exception=RuntimeError(error) if error else None,
     )
-    if record.ttft is not None and record.ok:
-        fire(
-            request_type="SSE",
-            name=TTFT_ROW,
-            response_time=record.ttft * 1000,
-            response_length=0,
-            **common,
-        )
-    if record.tpot is not None and record.ok:
-        tokens = record.output_tokens or 0
-        fire(
-            request_type="SSE",
-            name=TPOT_ROW,
-            response_time=record.tpot * 1000,
-            response_length=tokens,
-            **common,
-        )
+    if record.ok and record.ttft is not None:
+        _row(environment, TTFT_ROW, record.ttft, 1)
+    if record.ok and record.tpot is not None:
+        _row(environment, TOKEN_ROW, record.tpot, (record.output_tokens or 1) - 1)
+
+
+def _row(environment: Environment, name: str, seconds: float, times: int) -> None:
+    """So many events of one duration: locust has no call for many at once."""
+    milliseconds = seconds * 1000
+    entry = environment.stats.get(name, "SSE")
+    entry.log(milliseconds, 0)  # type: ignore[arg-type]
+    entry.num_requests += times - 1
+    entry.num_reqs_per_sec[int(entry.last_request_timestamp or 0)] += times - 1
+    entry.total_response_time += (times - 1) * milliseconds  # type: ignore[assignment]
+    entry.response_times[bucket_response_time(milliseconds)] += times - 1  # type: ignore[arg-type]
 
 
 def _test_of(environment: Environment) -> LoadTest:

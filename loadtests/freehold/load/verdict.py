@@ -12,7 +12,7 @@ from freehold.config.demand import Demand, Objectives
 from freehold.planning.forecast import Forecast
 
 from .metrics import Metrics
-from .traffic import Traffic
+from .stages import Stage
 
 # A request that fails is a promise broken, but a worker that dies in a rehearsal takes its own along.
 FAILED_SHARE = 0.01
@@ -104,15 +104,15 @@ def judge(
     promise: Promise,
     metrics: Metrics,
     steady: Mapping[str, float],
-    traffic: Traffic | None,
-    concurrency: float | None,
+    stage: Stage | None,
 ) -> Verdict:
-    """`steady`: rates without ramp and drain, which is what a prediction is about."""
+    """`steady`: rates without ramp and drain, which is what a prediction is about. `stage`: the load
+    that was asked for; None: several levels."""
     notes: list[str] = []
-    checks = [*_failures(metrics), *_objectives(promise.objectives, metrics)]
+    checks = [*failures(metrics), *_objectives(promise.objectives, metrics)]
     if promise.predicted is None:
         notes.append("no prediction to compare with: the plan has none for this pool")
-    elif different := _other_load(promise, metrics, traffic, concurrency):
+    elif different := _other_load(promise, metrics, stage):
         notes.append(f"not compared with the prediction, which is for another load: {different}")
     else:
         checks += _predictions(promise.predicted, promise.demand, metrics, steady)
@@ -120,7 +120,8 @@ def judge(
     return Verdict(tuple(checks), tuple(notes))
 
 
-def _failures(metrics: Metrics) -> Iterator[Check]:
+def failures(metrics: Metrics) -> Iterator[Check]:
+    """Requests that failed, as a share of all."""
     total = metrics.completed + metrics.failed
     share = metrics.failed / total if total else 1.0
     what = ", ".join(f"{count} {kind}" for kind, count in metrics.error_kinds.items())
@@ -179,15 +180,45 @@ def _slower_at_worst(predicted: Forecast, demand: Demand | None) -> float:
     return worst / (first + each)
 
 
-def _other_load(
-    promise: Promise, metrics: Metrics, traffic: Traffic | None, concurrency: float | None
-) -> str:
+def planned(promise: Promise, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages whose load is the closest to the one that was predicted, if any comes near it."""
+    predicted = promise.predicted
+    near = [stage for stage in stages if predicted and not _other_level(predicted, stage)]
+    if not near or predicted is None:
+        return []
+
+    def off(stage: Stage) -> float:
+        wanted = predicted.request_throughput if stage.rate else predicted.concurrency
+        return abs(stage.level - wanted)
+
+    return [stage for stage in near if off(stage) == min(map(off, near))]
+
+
+def not_reached(planned: Stage, last: str) -> Verdict:
+    """The test ended, saturated or broken off, before it came to the plan's load."""
+    note = f"the test ended at {last}, before the plan's load was sent"
+    check = Check("load", "prediction", 0.0, planned.level, planned.level, False, note)
+    return Verdict((check,))
+
+
+def _other_level(predicted: Forecast, stage: Stage) -> str:
+    """How a stage's load differs from the plan's; empty when it does not."""
+    if stage.concurrency is not None:
+        planned = predicted.concurrency
+        if abs(stage.concurrency - planned) > max(1.0, _SAME_LOAD * planned):
+            return f"{stage.concurrency:g} in flight instead of {planned:.1f}"
+    elif stage.rate is not None:
+        planned = predicted.request_throughput
+        if abs(stage.rate - planned) > _SAME_LOAD * planned:
+            return f"{stage.rate:g} requests a second instead of {planned:.3g}"
+    return ""
+
+
+def _other_load(promise: Promise, metrics: Metrics, stage: Stage | None) -> str:
     """In what the run's load differs from the one that was predicted; empty when it does not."""
     assert promise.predicted is not None
-    found: list[str] = []
-    planned = promise.predicted.concurrency
-    if concurrency is not None and abs(concurrency - planned) > max(1.0, _SAME_LOAD * planned):
-        found.append(f"{concurrency:g} in flight instead of {planned:.1f}")
+    level = _other_level(promise.predicted, stage) if stage else ""
+    found = [level] if level else []
     if promise.demand is None or not metrics.completed:
         return ", ".join(found)
     for name, total, wanted in (

@@ -13,7 +13,7 @@ import numpy as np
 from ..analysis import Analysis, load_over_time
 from ..metrics import output_times
 from ..record import RequestRecord
-from ..server_side import Series
+from ..server_side import Series, hit_shares
 from .plots import Plot, distribution
 
 _STYLE = files("freehold.load.report").joinpath("page.css").read_text(encoding="utf-8")
@@ -27,6 +27,11 @@ _SEVEN = (
     ("request_throughput", "requests", "req/s"),
     ("max_concurrent_requests", "most in flight", ""),
 )
+_NAMES = {key: f"{name}, {unit}" if unit else name for key, name, unit in _SEVEN}
+_NAMES |= {
+    "median_e2el_ms": "median end to end, ms",
+    "failed requests": "failed, share of requests",
+}
 
 
 def page(
@@ -40,21 +45,22 @@ def page(
         f'<p class="sub">{escape(_subtitle(report))}</p>',
         _verdict(report),
         _tiles(report),
-        "<h2>Plan against measurement</h2>",
+        _heading("Plan against measurement"),
         _checks(report),
-        "<h2>Latency</h2>",
+        _heading("Latency"),
         _figures([*_distributions(analysis.counted), *_over_time(requests)]),
         _spreads(report),
-        "<h2>Throughput</h2>",
+        _heading("Throughput"),
+        _saturation(report),
         _figures(_throughput(requests, report)),
-        "<h2>Stages</h2>",
+        _heading("Stages"),
         _stages(report),
-        "<h2>Inside the engines</h2>",
+        _heading("Inside the engines"),
         _server(report),
         _figures(_inside(series)),
-        "<h2>Money and quota</h2>",
+        _heading("Money and quota"),
         _money(report),
-        "<h2>How it was measured</h2>",
+        _heading("How it was measured"),
         _method(report),
     ]
     return (
@@ -63,6 +69,11 @@ def page(
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>"
     )
+
+
+def _heading(text: str) -> str:
+    """A link can end in #latency and the like."""
+    return f'<h2 id="{text.lower().replace(" ", "-")}">{text}</h2>'
 
 
 def _subtitle(report: Mapping[str, Any]) -> str:
@@ -100,12 +111,13 @@ def say(check: Mapping[str, Any]) -> str:
     if check["expected"] is not None:
         limit = f"expected {check['expected']:.4g}, {limit}"
     note = f": {check['note']}" if check["note"] else ""
-    return f"{check['metric']} ({check['source']}): {check['measured']:.4g}, {limit}{note}"
+    name = _NAMES.get(check["metric"], check["metric"])
+    return f"{name} ({check['source']}): {check['measured']:.4g}, {limit}{note}"
 
 
 def _tiles(report: Mapping[str, Any]) -> str:
     tiles = "".join(
-        f'<div class="tile"><span>{name}</span><b>{report[key]:,.4g} {unit}</b></div>'
+        f'<div class="tile"><span>{name}</span><b>{report[key]:,.4g} <small>{unit}</small></b></div>'
         for key, name, unit in _SEVEN
     )
     return f'<div class="tiles">{tiles}</div>'
@@ -117,7 +129,7 @@ def _checks(report: Mapping[str, Any]) -> str:
         difference = check["difference"]
         rows.append(
             [
-                check["metric"],
+                _NAMES.get(check["metric"], check["metric"]),
                 check["source"],
                 _number(check["expected"]),
                 _number(check["limit"]),
@@ -156,7 +168,18 @@ def _over_time(requests: Sequence[RequestRecord]) -> list[Plot]:
     ttft.dots(at, [(r.ttft or 0.0) * 1000 for r in good])
     tpot = Plot("TPOT over time", "s after the start", "ms")
     tpot.dots(at, [(r.tpot or 0.0) * 1000 for r in good])
-    return [ttft, tpot]
+    return [_staged(ttft, requests), _staged(tpot, requests)]
+
+
+def _staged(plot: Plot, requests: Sequence[RequestRecord]) -> Plot:
+    """Marks where each stage begins: warm-up, the levels of a step, the spike."""
+    origin = min((r.started for r in requests), default=0.0)
+    begins: dict[str, float] = {}
+    for r in requests:
+        begins.setdefault(r.stage or "", r.started - origin)
+    for name, at in begins.items() if len(begins) > 1 else ():
+        plot.mark(at, name)
+    return plot
 
 
 def _throughput(requests: Sequence[RequestRecord], report: Mapping[str, Any]) -> list[Plot]:
@@ -177,7 +200,10 @@ def _throughput(requests: Sequence[RequestRecord], report: Mapping[str, Any]) ->
     at, level = load_over_time(requests)
     flight = Plot("Requests in flight over time", "s after the start", "requests")
     flight.line(at, level, step=True)
-    against = Plot("Throughput against concurrency", "requests in flight (mean)", "output tok/s")
+    title = "Throughput against concurrency"
+    if len(report["stages"]) == 1:
+        title += " (one level; --shape step measures several)"
+    against = Plot(title, "requests in flight (mean)", "output tok/s", x_from_zero=True)
     points = sorted(
         (stage["mean_concurrency"], stage["steady"]["output_throughput"])
         for stage in report["stages"]
@@ -186,7 +212,22 @@ def _throughput(requests: Sequence[RequestRecord], report: Mapping[str, Any]) ->
     against.dots([x for x, _ in points], [y for _, y in points])
     if report["knee"]:
         against.mark(report["knee"]["concurrency"], "knee")
-    return [over, flight, against]
+    return [_staged(over, requests), _staged(flight, requests), against]
+
+
+def _saturation(report: Mapping[str, Any]) -> str:
+    said = saturation_words(report)
+    return f"<p>{escape(said)}</p>" if said else ""
+
+
+def saturation_words(report: Mapping[str, Any]) -> str | None:
+    """How far a step test came; None of any other."""
+    found = report["saturation"]
+    if found is None:
+        return None
+    if found["why"] is None:
+        return f"Not saturated up to {found['level']}."
+    return f"Saturated at {found['level']}: {found['why']}."
 
 
 def _spreads(report: Mapping[str, Any]) -> str:
@@ -271,7 +312,11 @@ def _inside(series: Sequence[Series]) -> list[Plot]:
             values = [sample.get(key, 0.0) * factor for sample in each.values]
             plot.line([at - origin for at in each.at], values, each.name)
         plots.append(plot)
-    return plots
+    hits = Plot("Prompt tokens found in the prefix cache", "s after the start", "%")
+    for each in read:
+        at, shares = hit_shares(each)
+        hits.line([seconds - origin for seconds in at], [100 * s for s in shares], each.name)
+    return [*plots, hits]
 
 
 def _money(report: Mapping[str, Any]) -> str:
@@ -329,4 +374,4 @@ def _number(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+    return "-" if value is None else f"{value:.1%}"

@@ -9,11 +9,13 @@ from html import escape
 
 import numpy as np
 
-COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
+COLOURS = ("#3b82f6", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#dc2626")
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 44
 # Dots drawn of a scatter at most: a page of 100,000 would not open.
 _DOTS = 3000
+# So few are drawn large.
+_FEW = 1000
 _POINTS = 600
 
 Values = Sequence[float] | np.ndarray
@@ -21,12 +23,13 @@ Values = Sequence[float] | np.ndarray
 
 @dataclass
 class Plot:
-    """Axes and what is drawn on them. `y_from_zero`: latencies and rates start at nothing."""
+    """Axes and what is drawn on them. y starts at zero: latencies and rates do."""
 
     title: str
     x_label: str
     y_label: str
     x_log: bool = False
+    x_from_zero: bool = False
     _layers: list[tuple[str, np.ndarray, np.ndarray, str, str]] = field(default_factory=list)
     _marks: list[tuple[float, str]] = field(default_factory=list)
 
@@ -65,9 +68,13 @@ class Plot:
         ys = np.concatenate([y for _, _, y, *_ in self._layers])
         if self.x_log:
             xs = xs[xs > 0]
-        self._x0, self._x1 = _range(float(xs.min()), float(xs.max()), self.x_log)
-        self._y0, self._y1 = 0.0, max(float(ys.max()) * 1.05, 1e-9)
-        body = [self._grid(), *map(self._layer, self._layers), *map(self._mark, self._marks)]
+        least = 0.0 if self.x_from_zero else float(xs.min())
+        most = float(xs.max()) * (1.05 if self.x_from_zero else 1.0)
+        self._x0, self._x1 = _range(least, most, self.x_log)
+        highest = float(ys.max()) or 1.0  # nothing but zeros
+        self._y0, self._y1 = 0.0, highest * (1.2 if self._marks else 1.05)
+        body = [self._grid(), *map(self._layer, self._layers)]
+        body += [self._mark(place, *mark) for place, mark in enumerate(self._marks)]
         return (
             f"<figure><figcaption>{escape(self.title)}</figcaption>"
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(self.title)}">'
@@ -93,18 +100,18 @@ class Plot:
                 f'<line class="g" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
             parts.append(
-                f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+                f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_label(value)}</text>'
             )
         marks = log_ticks(self._x0, self._x1) if self.x_log else ticks(self._x0, self._x1)
         for value in marks:
             x = float(self._x(value))
             parts.append(f'<line class="g" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
             parts.append(
-                f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
+                f'<text x="{x:.1f}" y="{bottom + 19}" text-anchor="middle">{_label(value)}</text>'
             )
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
         parts.append(
-            f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(self.x_label)}</text>'
+            f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(self.x_label)}</text>'
         )
         parts.append(
             f'<text transform="translate(13 {(_TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">'
@@ -119,13 +126,15 @@ class Plot:
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(px, py, strict=True))
             return f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{points}"/>'
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(px, py, strict=True))
-        return f'<path class="d" stroke="{colour}" d="{dots}"/>'
+        few = " few" if len(x) <= _FEW else ""
+        return f'<path class="d{few}" stroke="{colour}" d="{dots}"/>'
 
-    def _mark(self, mark: tuple[float, str]) -> str:
-        x = float(self._x(mark[0]))
+    def _mark(self, place: int, at: float, name: str) -> str:
+        """Names stand on two lines in turn, so that near ones can be read."""
+        x, y = float(self._x(at)), _TOP + 10 + 12 * (place % 2)
         return (
             f'<line class="m" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
-            f'<text class="m" x="{x + 4:.1f}" y="{_TOP + 10}">{escape(mark[1])}</text>'
+            f'<text class="m" x="{x + 4:.1f}" y="{y}">{escape(name)}</text>'
         )
 
     def _legend(self) -> str:
@@ -145,10 +154,17 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten within a range; powers alone when it is wide."""
+    """1, 2 and 5 of each power of ten within a range; powers alone when it is wide, and round numbers
+    at even distances when it is so narrow that it has hardly any of these."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if high / low <= 200 else (1,)
-    return [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
+    found = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
+    return found if len(found) > 2 else ticks(low, high)
+
+
+def _label(value: float) -> str:
+    """A mark's number: thousands apart, no zeros at the end."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
 def distribution(values: Values) -> tuple[np.ndarray, np.ndarray]:
