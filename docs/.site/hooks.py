@@ -1,4 +1,4 @@
-"""MkDocs hooks: folders in the navigation, and links that leave docs/."""
+"""MkDocs hooks: folders in the navigation, links that leave docs/, and pictures by night."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+_PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)#\s]+)\.png\)")
 _LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -41,7 +42,8 @@ def _expanded(entry: Any, docs: Path, named: set[str]) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """A link to a file of the repository outside docs/ is a link on GitHub and a name on the site."""
+    """A link to a file of the repository outside docs/ is a link on GitHub and a name on the site; a
+    picture with a `-dark` beside it is shown as the theme is."""
     docs = Path(config["docs_dir"])
     here = (docs / page.file.src_uri).parent
 
@@ -52,4 +54,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         text = link[1]
         return text if text.startswith("`") else f"{text} (`{target.name}`)"
 
-    return _LINK.sub(replaced, markdown)
+    def by_night(picture: re.Match[str]) -> str:
+        if not (here / f"{picture[2]}-dark.png").exists():
+            return picture[0]
+        return (
+            f"![{picture[1]}]({picture[2]}.png#only-light)"
+            f"![{picture[1]}]({picture[2]}-dark.png#only-dark)"
+        )
+
+    return _LINK.sub(replaced, _PICTURE.sub(by_night, markdown))

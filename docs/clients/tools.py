@@ -12,7 +12,7 @@ WEATHER: ChatCompletionToolParam = {
         "description": "Today's weather in a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}},
+            "properties": {"city": {"type": "string", "enum": ["Oslo", "Bergen", "Narvik"]}},
             "required": ["city"],
         },
     },

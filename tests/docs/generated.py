@@ -13,21 +13,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from freehold.catalog.instances import load_instances
 from freehold.catalog.models import load_models
 from freehold.cli.plan_what_if import apply
+from freehold.cluster.preflight import needs
 from freehold.config import load_stack, parse_stack
 from freehold.config.loader import load_tree
 from freehold.config.stack import KvCache
+from freehold.config.target import EksTarget
 from freehold.planning.forecast import Forecast
 from freehold.planning.plan import Plan, PoolPlan, make_plan
 
 if __name__ == "__main__":  # as a script its folder is the path's first, as a module it is `docs`
-    from components import described  # pyright: ignore[reportMissingImports]
-    from pages import DOCS, ROOT  # pyright: ignore[reportMissingImports]
+    from components import described, listed  # pyright: ignore[reportMissingImports]
+    from pages import DOCS, ROOT, pages  # pyright: ignore[reportMissingImports]
 else:
-    from .components import described
-    from .pages import DOCS, ROOT
+    from .components import described, listed
+    from .pages import DOCS, ROOT, pages
 
 _BLOCK = re.compile(
     r"(<!-- generated: (?P<name>[a-z-]+) ?(?P<argument>\S*) -->\n)(?P<text>.*?)(<!-- end -->)",
@@ -145,22 +146,15 @@ def box(name: str) -> str:
 
 
 def _quotas(plan: Plan) -> list[str]:
-    """vCPU quotas by family, as Service Quotas counts them."""
-    wanted: dict[str, int] = {}
-    for group in plan.node_groups:
-        vcpu = load_instances()[group.instance_type].vcpu * group.nodes
-        family = "P" if group.instance_type.startswith("p") else "G and VT"
-        block = any(
-            pool.placement and pool.placement.capacity == "capacity_block"
-            for pool in plan.pools
-            if pool.name in group.pools
-        )
-        if block:
-            wanted[f"a Capacity Block of {group.nodes} x {group.instance_type}"] = 0
-        else:
-            key = f"Running On-Demand {family} instances"
-            wanted[key] = wanted.get(key, 0) + vcpu
-    return [f"{name}, {vcpu} vCPU" if vcpu else name for name, vcpu in wanted.items()]
+    """What `freehold preflight` wants of the account: quotas, and Capacity Blocks to be bought."""
+    assert isinstance(plan.target, EksTarget)
+    wanted = []
+    for need in needs(plan, plan.target):
+        if quota := re.match(r'quota "(.+)" (\(.+\)) in \S+: at least (.+)', need.what):
+            wanted.append(f"{quota[1]} {quota[2]}: {quota[3]}")
+        elif block := re.match(r"a Capacity Block of .+(?= for node group)", need.what):
+            wanted.append(block[0])
+    return wanted
 
 
 def tiers(_: str) -> str:
@@ -249,6 +243,75 @@ def _compared(plan: Plan) -> tuple[str, ...]:
     )
 
 
+# What LLMfit 1.1.18 (crates.io) answers for the presets' chat models on the presets' GPUs, run 2026-11-24:
+# `llmfit --profile FILE concurrency MODEL --quant Q8_0 --context N` and `... plan ...`. The profile gives all
+# GPUs' memory as one pool, and one GPU's bandwidth and FLOPS, since it has no word for several.
+_LLMFIT = {"small": (12, 21.7), "medium": (7, 14.0), "large": (94, 66.9)}
+
+
+def llmfit(_: str) -> str:
+    """LLMfit's answers beside the plan's, on the same GPUs."""
+    rows = []
+    for name, (sessions, alone) in _LLMFIT.items():
+        chat = next(pool for pool in planned(name).pools if pool.role == "generate")
+        placement, sizing = chat.placement, chat.sizing
+        assert placement and sizing
+        pins = (
+            f"instance_type={placement.instance_type},tensor_parallel={placement.tensor_parallel}"
+        )
+        tree = load_tree(name, ROOT)[0]
+        one = make_plan(name, parse_stack(apply(tree, f"concurrency=1,{pins}"), name))
+        forecast = next(pool.predicted for pool in one.pools if pool.name == chat.name)
+        assert forecast
+        rows.append(
+            (
+                f"{chat.model} in 8 bits on {placement.instance_type}, {sizing.context:,} tokens",
+                f"{sessions}",
+                f"{sizing.max_concurrency}",
+                f"{alone:.0f}",
+                f"{1000 / forecast.median_tpot_ms:.0f}",
+            )
+        )
+    head = ("case", "sessions, LLMfit", "the plan", "tokens a second alone, LLMfit", "the plan")
+    return table(head, rows)
+
+
+# --- The README --------------------------------------------------------------------------------------
+
+# Rows of docs/comparison.md by how they begin: where stacks differ most, ours and not ours.
+_TELLING = (
+    "code that makes network",
+    "impossible combinations",
+    "prefix-aware routing",
+    "embeddings and reranking",
+    "a lost cache",
+    "price by item",
+    "the whole topology rehearsed",
+    "load test with a verdict",
+    "alerts",
+    "separate prefill",
+    "one replica over several",
+    "scale to zero",
+    "has carried traffic",
+)
+_NAMES = "production-stack, AIBrix, llm-d, KServe, KubeAI, Dynamo"
+
+
+def comparison(_: str) -> str:
+    """The telling rows, without their notes, as seen from the README."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "comparison.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    telling = []
+    for start in _TELLING:
+        feature, *cells = next(row for row in rows if row[0].startswith(start))
+        ours, *others = cells
+        telling.append((feature, ours.replace("../", ""), *(cell[:1] for cell in others)))
+    return table(("", "Freehold", *_NAMES.split(", ")), telling)
+
+
 GENERATORS: dict[str, Callable[[str], str]] = {
     "pools": pools,
     "predicted": predicted,
@@ -257,7 +320,10 @@ GENERATORS: dict[str, Callable[[str], str]] = {
     "tiers": tiers,
     "models": models,
     "what-if": what_if,
+    "llmfit": llmfit,
+    "comparison": comparison,
     "component": described,
+    "components": listed,
 }
 
 
@@ -271,7 +337,7 @@ def written(text: str) -> str:
 
 
 def pages_with_parts() -> list[Path]:
-    return [page for page in sorted(DOCS.rglob("*.md")) if _BLOCK.search(page.read_text())]
+    return [page for page in pages() if _BLOCK.search(page.read_text())]
 
 
 def main() -> Any:

@@ -1,10 +1,11 @@
 """Blocks that say so are run, and must print what the page shows.
 
-`<!-- run -->` in the line before a shell block: run it, in a copy of the checkout's stack files, and
+`<!-- run -->` in the line before a block of shell or Python: run it, in a copy of the stack files, and
 expect exit code 0. `<!-- run: exit 2 -->`: expect that code. A block marked `<!-- shows -->` after it is
 compared with what came out: its lines must appear in that order, any number standing for any number
 and `...` for anything. `<!-- run: stack -->` needs the laptop stack, here with simulated engines and another
-port in place of 8080; these run with the end-to-end tests.
+port in place of 8080; these run with the end-to-end tests. `<!-- not run: REASON -->` is for those that could
+run here and do not.
 """
 
 from __future__ import annotations
@@ -57,9 +58,12 @@ def stack_files(folder: Path) -> Path:
     return folder
 
 
-def run(text: str, checkout: Path) -> subprocess.CompletedProcess[str]:
+_WITH = {"bash": ("bash", "-euo", "pipefail", "-c"), "python": (sys.executable, "-c")}
+
+
+def run(text: str, checkout: Path, language: str = "bash") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
+        [*_WITH.get(language, _WITH["bash"]), text],
         cwd=checkout,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stdin=subprocess.DEVNULL,
@@ -81,7 +85,7 @@ def judge(example: Example, done: subprocess.CompletedProcess[str]) -> None:
     "example", examples(on_a_stack=False), ids=lambda example: example.block.where
 )
 def test_marked_blocks_do_what_the_page_says(example: Example, tmp_path: Path) -> None:
-    judge(example, run(example.block.text, stack_files(tmp_path)))
+    judge(example, run(example.block.text, stack_files(tmp_path), example.block.language))
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class Laptop:
     checkout: Path
     port: int
 
-    def run(self, text: str) -> subprocess.CompletedProcess[str]:
-        return run(text.replace(":8080", f":{self.port}"), self.checkout)
+    def run(self, text: str, language: str = "bash") -> subprocess.CompletedProcess[str]:
+        return run(text.replace(":8080", f":{self.port}"), self.checkout, language)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +130,26 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     "example", examples(on_a_stack=True), ids=lambda example: example.block.where
 )
 def test_blocks_on_a_running_stack(example: Example, laptop: Laptop) -> None:
-    judge(example, laptop.run(example.block.text))
+    judge(example, laptop.run(example.block.text, example.block.language))
+
+
+# Other programs, accounts and machines; make targets are what CI calls.
+_ELSEWHERE = re.compile(
+    r"\b(pulumi|kubectl|aws|helm|docker|git|make|vllm serve)\b|<\S+>|\$[A-Z_]{2,}|\.example\.com"
+)
+
+
+def test_what_can_run_here_is_run_or_says_why_not() -> None:
+    """Runbooks are for a stack of the reader's; tests/monitoring holds them to the alerts."""
+    silent = [
+        block.where
+        for block in blocks()
+        if block.language in ("bash", "sh")
+        and not block.page.startswith("docs/runbooks/")
+        and not block.mark.startswith(("run", "not run: ", "fork: "))
+        and not _ELSEWHERE.search(block.text)
+    ]
+    assert silent == []
 
 
 def test_there_are_examples_on_the_pages_a_newcomer_reads() -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .components import components
-from .generated import DOCS, pages_with_parts, written
+from .components import components, described, page_of
+from .generated import pages_with_parts, written
+from .pages import DOCS, name_of
 
 
-@pytest.mark.parametrize(
-    "page", pages_with_parts(), ids=lambda page: page.relative_to(DOCS).as_posix()
-)
+@pytest.mark.parametrize("page", pages_with_parts(), ids=name_of)
 def test_generated_parts_are_fresh(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert written(text) == text, "run .venv/bin/python tests/docs/generated.py"
@@ -26,10 +25,20 @@ def test_each_tier_shows_its_plan(tier: str) -> None:
         assert f"<!-- generated: {part} {tier} -->" in text
 
 
-def test_every_component_has_a_section_that_says_what_can_go_wrong() -> None:
-    text = "".join(page.read_text() for page in (DOCS / "components").glob("*.md"))
-    sections = re.split(r"(?m)^(?=## )", text)
-    for name in components():
-        mark = f"<!-- generated: component {name} -->"
-        section = next((one for one in sections if mark in one), "")
-        assert "**Can go wrong.**" in section, name
+@pytest.mark.parametrize("name", components())
+def test_every_component_has_a_page_that_says_what_can_go_wrong(name: str) -> None:
+    page = page_of(name)
+    assert page.exists(), f"write {page.name}: a title, its mark, and what can go wrong"
+    generated, _, wrong = page.read_text().partition("## Can go wrong")
+    assert f"# {name}\n" in generated and f"<!-- generated: component {name} -->" in generated
+    assert wrong.count("\n| ") >= 3, "a table: what, then"
+
+
+def test_every_input_and_output_has_words() -> None:
+    """In the class, in a string below its name; or in `_COMMON` where it means the same everywhere."""
+    silent = {
+        f"{name}: {row}"
+        for name in components()
+        for row in re.findall(r"^\| `(.+?)` \| `.+` \|  \|$", described(name), re.MULTILINE)
+    }
+    assert silent == set()

@@ -32,6 +32,8 @@ GATEWAY_PORT, ENGINE_PORTS, CACHE_PORT, REDIS_PORT, PROMETHEUS_PORT = (
     16390,
     19091,
 )
+OTHER = "other"
+"""A second tenant beside the default one."""
 
 
 def stack_tree() -> dict[str, Any]:
@@ -44,12 +46,14 @@ def stack_tree() -> dict[str, Any]:
     document = yaml.safe_load("\n".join(lines))
     tree = document["config"]["freehold:stack"]
     tree["gateway"]["port"] = GATEWAY_PORT
+    tree["gateway"]["keys"].append({"tenant": OTHER})  # more than one: sealed caches
     tree["engine_ports_from"] = ENGINE_PORTS
     tree["cache"]["port"] = CACHE_PORT
     tree["cache"]["redis"]["port"] = REDIS_PORT
     tree["observability"]["prometheus"]["port"] = PROMETHEUS_PORT
     chat = tree["pools"][0]
     chat["model"] = "tiny-chat"  # the same everywhere, whether or not a hub is reached
+    chat["aliases"] = ["gpt-4o"]  # as docs/clients/moving_over.py asks
     return tree
 
 
@@ -96,15 +100,22 @@ class LiveStack:
 
     @property
     def key(self) -> str:
-        return (self.root / ".freehold" / self.name / "api-key").read_text().strip()
+        return self.key_of()
+
+    def key_of(self, tenant: str = "") -> str:
+        """The default tenant's key, or another's."""
+        file = f"api-key-{tenant}" if tenant else "api-key"
+        return (self.root / ".freehold" / self.name / file).read_text().strip()
 
     @property
     def openai(self) -> OpenAI:
         return OpenAI(base_url=f"{self.base_url}/v1", api_key=self.key, max_retries=0, timeout=120)
 
-    def chat(self, prompt: str, *, worker: str = "", **body: Any) -> httpx.Response:
+    def chat(
+        self, prompt: str, *, worker: str = "", tenant: str = "", **body: Any
+    ) -> httpx.Response:
         """One chat request; `worker` pins it."""
-        headers = {"authorization": f"Bearer {self.key}"}
+        headers = {"authorization": f"Bearer {self.key_of(tenant)}"}
         if worker:
             headers["x-freehold-worker"] = worker
         fields = {"model": "chat", "max_tokens": 4, "temperature": 0.0, **body}
