@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_kubernetes as k8s
 
+from freehold.cluster.model_companions import companions
 from freehold.cluster.targets import (
     NODE_GROUP_LABEL,
     Egress,
@@ -62,8 +63,15 @@ class EksLike:
         )
 
     def model_source(self, pool: PoolPlan) -> ModelSource:
-        uri = self.bucket.apply(lambda bucket: f"s3://{bucket}/{pool.settings.model}")
-        return ModelSource(kind="s3", uri=uri, environment={"AWS_REGION": "us-east-2"})
+        return ModelSource(
+            kind="s3",
+            uri=self._uri(pool.settings.model),
+            environment={"AWS_REGION": "us-east-2"},
+            companions={name: self._uri(name) for name in companions(pool)},
+        )
+
+    def _uri(self, model: str) -> pulumi.Output[str]:
+        return self.bucket.apply(lambda bucket: f"s3://{bucket}/{model}")
 
     def model_reader(
         self, namespace: str, service_account: str, *, parent: pulumi.Resource

@@ -200,12 +200,20 @@ def test_the_checks_of_pods_can_fail() -> None:
 
 
 def test_a_model_that_no_store_holds_is_refused() -> None:
-    speculation = {"method": "draft_model", "model": "Qwen/Qwen2.5-0.5B-Instruct"}
-    change = {"pools": [{"name": "chat", "engine": {"speculation": speculation}}], "budget": None}
+    change = {
+        "pools": [
+            {
+                "name": "chat",
+                "engine": {
+                    "speculation": {"method": "draft_model", "model": "s3://elsewhere/draft"},
+                    "lora": [{"name": "tuned", "path": "./tuned"}],
+                },
+            }
+        ],
+        "budget": None,
+    }
     plan = changed_plan("small", change)
-    with pytest.raises(
-        FreeholdError, match=r"Qwen2\.5-0\.5B-Instruct would come from the hub at start"
-    ):
+    with pytest.raises(FreeholdError, match=r"s3://elsewhere/draft, \./tuned is not in the store"):
         run(plan)
 
 
@@ -236,14 +244,12 @@ def test_draft_models_and_adapters_come_from_where_the_model_does(
     assert flags.parse(arguments).enable_lora
 
 
-def test_a_draft_model_in_a_bucket_is_streamed_and_an_adapter_refused() -> None:
-    target = {"model_source": "s3://weights"}
-    program = with_companions(target, "org/draft", "/adapters/tuned")
+def test_a_draft_model_in_a_bucket_is_streamed_and_an_adapter_is_a_folder() -> None:
+    program = with_companions({"model_source": "s3://weights"}, "org/draft", "org/lora")
     arguments = container(program, "Deployment", "chat", "engine")["args"]
     given = json.loads(arguments[arguments.index("--speculative-config") + 1])
     assert given["model"] == "s3://weights/org/draft/main"
-    with pytest.raises(FreeholdError, match="org/lora would come from the hub"):
-        with_companions(target, "org/draft", "org/lora")
+    assert arguments[arguments.index("--lora-modules") + 1] == "tuned=/adapters/org/lora"
 
 
 def pods_of(program: Program) -> list[tuple[str, str]]:

@@ -18,10 +18,11 @@ from freehold.engine.settings import EngineSettings, LmcacheTransfer
 from freehold.planning.host import HostNeed
 from freehold.planning.plan import PoolPlan
 
+from .adapters import adapter_folder, adapters_mount, adapters_volume, fetched_adapters
 from .drain import Drain
 from .kv_cache import cache_need, on_nodes
 from .names import ENGINE_PORT, NIXL_DATA_PORTS, NIXL_PORT
-from .pods import cpu, empty_dir, memory, mount
+from .pods import cpu, empty_dir, memory, mount, variables_from
 from .probes import liveness_probe, readiness_probe, startup_probe
 from .security import container_security
 
@@ -54,7 +55,7 @@ def engine_arguments(
         draft = _place(kind, companions.get(speculation.model)) or speculation.model
         speculation = speculation.model_copy(update={"model": draft})
     lora = [
-        adapter.model_copy(update={"path": _place(kind, companions[adapter.path])})
+        adapter.model_copy(update={"path": _adapter_place(kind, adapter.path, companions)})
         if adapter.path in companions
         else adapter
         for adapter in options.lora
@@ -81,21 +82,24 @@ def _place(kind: SourceKind, uri: str | None) -> str | None:
     return f"{_MODELS}/{uri.strip('/')}" if kind == "pvc" and uri else uri
 
 
+def _adapter_place(kind: SourceKind, name: str, companions: Mapping[str, str]) -> str | None:
+    """vLLM takes adapters from folders alone, so those of a bucket are copied to one."""
+    return adapter_folder(name) if kind == "s3" else _place(kind, companions[name])
+
+
 def check_companions(pool: PoolPlan, source: ModelSource) -> None:
     """Refuse a draft model or adapter that no engine of this pool could read at start."""
     if source.kind == "hub":
         return
     speculation = pool.settings.options.speculation
     named = [speculation.model] if isinstance(speculation, _WITH_MODEL) else []
-    there = source.companions if source.kind == "pvc" else ()  # vLLM takes adapters from folders
-    missing = [name for name in named if name not in source.companions]
-    missing += [a.path for a in pool.settings.options.lora if a.path not in there]
-    away = [name for name in missing if not name.startswith("/")]
+    named += [adapter.path for adapter in pool.settings.options.lora]
+    away = [name for name in named if name not in source.companions and not name.startswith("/")]
     if away:
         raise FreeholdError(
-            f"pool {pool.name}: {', '.join(away)} would come from the hub at start, and engines of this "
-            f"target read from {source.kind} alone: name a folder of the image (/...), or use a pvc:// "
-            "model source that holds it"
+            f"pool {pool.name}: {', '.join(away)} is not in the store that engines of this target read "
+            "from: name a repository of the hub (ORG/NAME), which lies there beside the model, or a "
+            "folder of the image (/...)"
         )
 
 
@@ -118,16 +122,8 @@ def engine_container(
         command=["python3", "-m", MODULE],
         args=arguments,
         env=[*_environment(source), *_handover_environment(pool)],
-        env_from=[
-            k8s.core.v1.EnvFromSourceArgs(
-                # Most models of the hub need no token, so nobody need make the Secret.
-                secret_ref=k8s.core.v1.SecretEnvSourceArgs(
-                    name=name, optional=source.kind == "hub" or None
-                )
-            )
-            for name in identity.environment_from
-        ]
-        or None,
+        # Most models of the hub need no token, so nobody need make the Secret.
+        env_from=variables_from(identity, optional=source.kind == "hub"),
         ports=[k8s.core.v1.ContainerPortArgs(name="http", container_port=ENGINE_PORT)],
         startup_probe=startup_probe(pool.sizing.startup),
         readiness_probe=readiness_probe(),
@@ -139,7 +135,7 @@ def engine_container(
         ),
         resources=_resources(pool, cache, scheduling),
         security_context=container_security(),
-        volume_mounts=[*_mounts(source)],
+        volume_mounts=[*_mounts(pool, source)],
     )
 
 
@@ -221,12 +217,14 @@ def _resources(
     )
 
 
-def _mounts(source: ModelSource) -> Iterator[k8s.core.v1.VolumeMountArgs]:
+def _mounts(pool: PoolPlan, source: ModelSource) -> Iterator[k8s.core.v1.VolumeMountArgs]:
     yield mount("home", _HOME)
     yield mount("tmp", "/tmp")
     yield mount("shm", "/dev/shm")
     if source.kind == "pvc":
         yield mount("models", _MODELS, read_only=True)
+    if fetched_adapters(pool, source):
+        yield adapters_mount()
 
 
 def engine_volumes(pool: PoolPlan, source: ModelSource) -> list[k8s.core.v1.VolumeArgs]:
@@ -243,4 +241,6 @@ def engine_volumes(pool: PoolPlan, source: ModelSource) -> list[k8s.core.v1.Volu
             claim_name=source.claim, read_only=True
         )
         volumes.append(k8s.core.v1.VolumeArgs(name="models", persistent_volume_claim=claim))
+    if names := fetched_adapters(pool, source):
+        volumes.append(adapters_volume(names))
     return volumes

@@ -12,6 +12,7 @@ from freehold.cluster.targets import Identity, Scheduling, Target
 from freehold.planning.plan import Plan, PoolPlan
 from freehold.planning.plan_types import Part
 
+from .adapters import adapters_container, fetched_adapters
 from .autoscaling import pool_scaling, scaled_object
 from .drain import Drain, drain_of, on_spot
 from .engine_container import (
@@ -230,16 +231,18 @@ def _pod(args: ModelPoolArgs, identity: Identity, drain: Drain) -> k8s.core.v1.P
     scheduling, source = target.scheduling(pool), target.model_source(pool)
     check_companions(pool, source)
     engine = engine_container(pool, cache, source, identity, scheduling, args.image, drain)
-    sidecars, volumes = [], engine_volumes(pool, source)
+    before, volumes = [], engine_volumes(pool, source)
+    if names := fetched_adapters(pool, source):
+        before.append(adapters_container(names, source, identity, args.image))
     if cache and has_sidecar(pool, cache):
-        sidecars.append(cache_sidecar(cache, args.redis, args.image))
+        before.append(cache_sidecar(cache, args.redis, args.image))
         volumes += cache_volumes(cache)
     return pod_spec(
         target,
         scheduling,
         service_account=pool.name,
         grace_seconds=drain.grace,
-        init_containers=sidecars,
+        init_containers=before,
         containers=[engine],
         volumes=volumes,
         spread=[

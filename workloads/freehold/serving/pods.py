@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pulumi_kubernetes as k8s
 
-from freehold.cluster.targets import Scheduling, Target
+from freehold.cluster.targets import Identity, Scheduling, Target
 from freehold.planning.plan_types import Part
 
 from .names import App, all_labels, labels
@@ -121,6 +121,18 @@ def empty_dir(name: str, size: str, medium: str | None = None) -> k8s.core.v1.Vo
 
 def mount(name: str, path: str, *, read_only: bool | None = None) -> k8s.core.v1.VolumeMountArgs:
     return k8s.core.v1.VolumeMountArgs(name=name, mount_path=path, read_only=read_only)
+
+
+def variables_from(
+    identity: Identity, *, optional: bool = False
+) -> list[k8s.core.v1.EnvFromSourceArgs] | None:
+    """What an identity gives as environment variables; `optional`: its Secrets need not exist."""
+    return [
+        k8s.core.v1.EnvFromSourceArgs(
+            secret_ref=k8s.core.v1.SecretEnvSourceArgs(name=name, optional=optional or None)
+        )
+        for name in identity.environment_from
+    ] or None
 
 
 def memory(gib: float) -> str:

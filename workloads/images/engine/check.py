@@ -12,6 +12,7 @@ from importlib.metadata import version
 MODULES = (
     "freehold.engine.lmcache_connector",  # our connector, and LMCache's that it stands on
     "freehold.engine.cache_server",
+    "freehold.engine.fetch_adapters",
     "lmcache.cli.main",
     "runai_model_streamer",  # weights from S3
     "boto3",  # with it, and what the jobs that fill the model store write to S3 with
