@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -12,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
+import psutil
 import pytest
 
-from .conftest import LiveStack, alive, text_of, until
+from .conftest import LiveStack, text_of, until
 
 pytestmark = pytest.mark.e2e
 
@@ -32,12 +31,20 @@ class Outcome:
 
 
 def kill(stack: LiveStack, name: str) -> int:
-    """kill -9 of a process of the stack; its former pid. Returns when it has ended: freeing a worker's
-    memory takes a moment, in which its sockets still take requests."""
-    pid = stack.pid(name)
-    os.kill(pid, signal.SIGKILL)
-    until(f"{name} has ended", lambda: not alive(pid), 10)
-    return pid
+    """kill -9 of a process of the stack; its former pid. Returns when all of it has ended: until then
+    its sockets, which its threads and children hold too, still take requests."""
+    process = psutil.Process(stack.pid(name))
+    tree = [process, *process.children(recursive=True)]
+    process.kill()
+    until(f"{name} has ended", lambda: all(ended(one) for one in tree), 10)
+    return process.pid
+
+
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_until_back(stack: LiveStack, name: str, former: int, seconds: float) -> float:
