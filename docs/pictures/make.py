@@ -101,10 +101,10 @@ def locust() -> None:
 
 
 def stack() -> None:
-    """The laptop's stack under its load test, each process with what it holds and did."""
+    """The laptop's stack under its load test, each process with what it holds and did; and the report."""
     out = RUNS / "stack"
     with _local():
-        load = ("--concurrency", "6", "--duration", "30", "--prefix-reuse", "0.6")
+        load = ("--concurrency", "6", "--duration", "75", "--prefix-reuse", "0.6")
         _freehold("load", "local", *load, "--out", str(out))
         status = [str(FREEHOLD), "status", "local", "--json"]
         text = subprocess.run(status, cwd=ROOT, check=True, capture_output=True, text=True).stdout
@@ -116,6 +116,7 @@ def stack() -> None:
     drawing = draw(Running(processes, metrics, report, simulated))
     (HERE / "stack.svg").write_text(drawing, encoding="utf-8")
     print("stack.svg")
+    shoot((out / "report.html").as_uri(), "report-local", 900)
 
 
 def _counted(engine: dict[str, Any]) -> dict[str, float]:
