@@ -36,6 +36,7 @@ def main() -> None:
 
 def _on_eks(plan: Plan, settings: EksTarget) -> None:
     from freehold.cluster.compose import EksPlatform
+    from freehold.cluster.offerings import refuse_zones
     from freehold.cluster.refusals import refuse
     from freehold.monitoring.dcgm import counters_csv
     from freehold.program.serve import serve
@@ -50,6 +51,8 @@ def _on_eks(plan: Plan, settings: EksTarget) -> None:
     made = EksPlatform(
         plan, settings, engine_tag=tag, hub_token=token, gpu_metrics=metrics
     ).platform
+    if not rendering:
+        refuse_zones(plan, made.target.aws)
     pulumi.export("clusterName", made.target.cluster.cluster_name)
     pulumi.export("kubeconfig", made.kubeconfig)
     serve(plan, made.target)

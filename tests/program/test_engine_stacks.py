@@ -122,6 +122,17 @@ def test_an_upgrade_takes_the_control_plane_before_the_nodes(upgrade: Upgrade) -
     assert updated.index(CONTROL_PLANE) < updated.index("aws:eks/nodeGroup:NodeGroup")
 
 
+def test_zones_without_the_machine_are_refused_in_the_preview(on_eks: Engine) -> None:
+    """The stand-in sells machines in zones a to c."""
+    if on_eks.stack == "large":
+        pytest.skip("the Capacity Block says the zone")
+    with on_eks.changed({"target": {"zones": ["us-east-2d", "us-east-2e", "us-east-2f"]}}):
+        done = on_eks.attempt("preview")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "AWS has it in us-east-2a, us-east-2b, us-east-2c" in said
+    assert "Traceback" not in said
+
+
 def test_a_second_preview_changes_nothing(up: Engine) -> None:
     assert up.preview("--policy-pack", str(PACK)) == []
 

@@ -85,7 +85,7 @@ def _network(settings: EksTarget) -> Iterator[str]:
 
 
 def _types(plan: Plan, settings: EksTarget) -> Iterator[str]:
-    """A region without the type; which zone of it has one, `freehold preflight` asks AWS."""
+    """A region without the type; which zone of it has one, the preview asks AWS (`offerings`)."""
     for group in plan.node_groups:
         instance = load_instances()[group.instance_type]
         if settings.region not in instance.regions:

@@ -27,6 +27,7 @@ LOG = "STAND_IN_LOG"
 """Environment variable: the file to write to."""
 _CLUSTER = "aws:eks/cluster:Cluster"
 _TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
+_OFFERINGS = "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"
 _MUTABLE = ("enableConfigMapMutable", "enableSecretMutable")
 
 
@@ -53,6 +54,13 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer):
         self._settings = _plain(request.args)
         # Secrets stay with the engine, which marks what comes back by name.
         return provider_pb2.ConfigureResponse(supportsPreview=True)
+
+    def Invoke(self, request: Any, context: Any) -> Any:
+        """Every machine is sold in the region's zones a to c."""
+        assert request.tok == _OFFERINGS, request.tok
+        zones = [f"{self._settings['region']}{letter}" for letter in "abc"]
+        answer = {"id": "offerings", "locations": zones, **_plain(request.args)}
+        return provider_pb2.InvokeResponse(**{"return": _struct(answer)})
 
     def Cancel(self, request: Any, context: Any) -> Any:
         return Empty()
