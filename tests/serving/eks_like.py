@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -14,11 +14,9 @@ from freehold.cluster.targets import (
     FrontDoor,
     Identity,
     ModelSource,
-    PodSecurity,
     Scheduling,
     StorageClasses,
     Toleration,
-    pod_security_labels,
 )
 from freehold.planning.plan import PoolPlan
 
@@ -77,9 +75,6 @@ class EksLike:
         self, namespace: str, service_account: str, *, parent: pulumi.Resource
     ) -> Identity:
         return Identity()
-
-    def namespace_labels(self, level: PodSecurity) -> Mapping[str, str]:
-        return pod_security_labels(level)
 
     def options(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from freehold.cluster.targets import Scheduling, Target
+from freehold.cluster.targets import Scheduling, Target, pod_security_labels
 from freehold.config.target import ExistingCluster
 from freehold.planning.plan import Plan
 
@@ -68,7 +68,7 @@ class Monitoring(pulumi.ComponentResource):
 
     def _namespace(self) -> k8s.core.v1.Namespace:
         # node_exporter reads the node's own network, processes and disks.
-        labels = self._args.target.namespace_labels("privileged")
+        labels = pod_security_labels("privileged")
         return k8s.core.v1.Namespace(
             self._args.namespace,
             metadata={

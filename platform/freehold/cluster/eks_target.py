@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -24,10 +24,8 @@ from .targets import (
     FrontDoor,
     Identity,
     ModelSource,
-    PodSecurity,
     Scheduling,
     StorageClasses,
-    pod_security_labels,
 )
 
 PRIORITY = "freehold-serving"
@@ -196,9 +194,6 @@ class EksTarget:
             policy=self.store.reader_policy(),
         )
         return Identity(ready=(*ready, *self.imported))
-
-    def namespace_labels(self, level: PodSecurity) -> Mapping[str, str]:
-        return pod_security_labels(level)
 
     def options(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -19,11 +19,9 @@ from .targets import (
     FrontDoor,
     Identity,
     ModelSource,
-    PodSecurity,
     Scheduling,
     StorageClasses,
     Toleration,
-    pod_security_labels,
 )
 
 # The hub, or a bucket of the house: their addresses are not known here. MinIO and Ceph without TLS
@@ -131,9 +129,6 @@ class ExistingTarget:
     ) -> Identity:
         by_volume = self.settings.model_source.startswith("pvc://")
         return Identity(environment_from=() if by_volume else (STORE_SECRET,))
-
-    def namespace_labels(self, level: PodSecurity) -> Mapping[str, str]:
-        return pod_security_labels(level)
 
     def options(
         self,

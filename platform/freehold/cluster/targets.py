@@ -180,10 +180,6 @@ class Target(Protocol):
         """Let a service account read the model store, and nothing else."""
         ...
 
-    def namespace_labels(self, level: PodSecurity) -> Mapping[str, str]:
-        """Labels that a namespace must carry to hold its pods to a level."""
-        ...
-
     def options(
         self,
         parent: pulumi.Resource,

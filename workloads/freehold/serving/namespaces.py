@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pulumi
 import pulumi_kubernetes as k8s
 
-from freehold.cluster.targets import PodSecurity, Target
+from freehold.cluster.targets import PodSecurity, Target, pod_security_labels
 
 from .names import Names
 
@@ -50,7 +50,7 @@ class Namespaces(pulumi.ComponentResource):
                 metadata=k8s.meta.v1.ObjectMetaArgs(
                     name=namespace,
                     labels={
-                        **target.namespace_labels(level),
+                        **pod_security_labels(level),
                         "app.kubernetes.io/part-of": "freehold",
                     },
                 ),
