@@ -282,6 +282,16 @@ def test_engine_metrics_are_read_summed_and_survive_a_restart() -> None:
     assert found["workers"][0]["peak_kv_cache_usage"] == 0.7
 
 
+def test_what_a_worker_that_only_writes_is_handed_was_found_in_no_cache() -> None:
+    grown = {"prefix_queries": 100.0, "external_hits": 100.0, "preemptions": 3.0}
+    values = [dict.fromkeys(grown, 0.0), grown]
+    writer = Series("chat-decode-0", [0, 2], values, reads=False)
+    found = summary([_series(), writer])
+    assert found["cache_hit_share"] == summary([_series()])["cache_hit_share"]
+    assert found["workers"][1]["cache_hit_share"] is None
+    assert found["preemptions"] == 3 + summary([_series()])["preemptions"]
+
+
 def test_hit_rates_over_time_leave_out_quiet_times_and_restarts() -> None:
     counts = [(0, 0), (100, 40), (100, 40), (300, 240), (10, 5)]
     values = [{"prefix_queries": float(q), "prefix_hits": float(h)} for q, h in counts]

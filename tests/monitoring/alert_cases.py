@@ -298,6 +298,23 @@ CASES = (
         at="8h",
         interval="10m",
     ),
+    Case(  # the second stack is an hour old
+        "GpuIdleButPaid",
+        {
+            **_running(0),
+            'plan:replicas{pool="chat"}': always(1),
+            'plan:gpu_usd_per_hour{pool="chat"}': always(1.0),
+            **_up(always(1)),
+        },
+        {
+            **{series: f"_x41 {values}" for series, values in _running(0).items()},
+            'plan:replicas{pool="chat"}': f"_x41 {always(1)}",
+            'plan:gpu_usd_per_hour{pool="chat"}': f"_x41 {always(1.0)}",
+            **_up(always(1)),
+        },
+        at="8h",
+        interval="10m",
+    ),
     Case(
         "BudgetPace",
         {"plan:usd_per_hour": always(2.0), "plan:budget_usd_per_hour": always(1.6)},

@@ -322,15 +322,30 @@ def test_while_redis_is_away_nothing_is_found_and_nothing_arrives() -> None:
 
 
 def test_redis_goes_away_where_there_is_one() -> None:
-    for arguments, answer in ((["--redis"], {"redis_away": True}), ([], {"status": "healthy"})):
+    for arguments, away in ((["--redis"], True), ([], False)):
         port, http = free_ports(2)
         listens = ("--port", str(port), "--http-port", str(http))
         with process("freehold.simulator.shared_tier", *listens, *arguments):
             url = f"http://127.0.0.1:{http}"
             until(lambda url=url: httpx.get(f"{url}/healthcheck").status_code == 200)
             fault = httpx.post(f"{url}/simulator/faults", json={"redis_away": True})
-            assert fault.json() == answer
+            assert fault.json() == {"redis_away": away, "slow_seconds": 0.0}
             assert ("lmcache_mp_l2_store" in httpx.get(f"{url}/metrics").text) == bool(arguments)
+
+
+def test_a_slow_tier_costs_time_and_no_request(fleet: Fleet) -> None:
+    [port] = free_ports(1)
+    tier = Tier(fleet, port)
+    worker = fleet.start(*transfer(port), shared_tier={"timeout_seconds": 0.5})
+    client = worker.replica.tier
+    assert client
+    until(lambda: client.connected)
+    for slow, least in ((0.2, 0.2), (5.0, 0.5)):
+        assert tier.store.change({"slow_seconds": slow})["slow_seconds"] == slow
+        started = time.monotonic()
+        assert worker.chat(f"{slow} " * 500, max_tokens=2).status_code == 200
+        assert least <= time.monotonic() - started < 5
+    tier.kill()
 
 
 def test_the_tier_s_process_says_that_it_is_healthy() -> None:

@@ -11,11 +11,13 @@ from click.testing import CliRunner
 
 from freehold.cli import rehearse
 from freehold.cli.rehearse_faults import Episode, Planned, alerts_table, what_happened, with_bursts
-from freehold.config import FreeholdError
+from freehold.config import FreeholdError, parse_stack
 from freehold.load.record import Recorder, RequestRecord
 from freehold.load.stages import Stage
 from freehold.load.test import LoadTest
 from freehold.local.alerts import Firing
+from freehold.local.home import StackHome
+from freehold.planning.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +44,34 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_starts(
     refused = CliRunner().invoke(rehearse.command, arguments).exception
     assert isinstance(refused, FreeholdError) and refused.exit_code == 2
     assert message in str(refused)
+
+
+def test_both_kinds_of_worker_are_read_and_only_readers_find_prompts(tmp_path: Path) -> None:
+    pool = {
+        "name": "chat",
+        "role": "generate",
+        "model": "llama-3.1-8b",
+        "context": 8192,
+        "demand": {"concurrency": 4, "input_tokens": 2000, "output_tokens": 200},
+        "placement": {"instance_type": "g6e.xlarge"},
+        "disaggregated": {"prefill_replicas": 1, "decode_replicas": 2, "link_gbps": 100},
+    }
+    target = {
+        "kind": "eks",
+        "region": "us-east-1",
+        "zones": ["us-east-1a", "us-east-1b"],
+        "endpoint": {"runner": "in-vpc"},
+    }
+    tree = {"target": target, "pools": [pool], "engine_ports_from": 20100}
+    plan = make_plan("apart", parse_stack(tree, "test"))
+    home = StackHome.of(tmp_path, "apart")
+    home.prepare()
+    workers = rehearse._workers(plan, plan.pools[0], home)
+    assert [(w.name, w.url.rpartition(":")[2], w.reads) for w in workers] == [
+        ("chat-prefill-0", "20100", True),
+        ("chat-decode-0", "20101", False),
+        ("chat-decode-1", "20102", False),
+    ]
 
 
 def test_the_time_is_enough_for_answers_and_for_faults() -> None:

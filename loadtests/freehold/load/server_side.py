@@ -43,6 +43,7 @@ COUNTERS = {
     "ttft_seconds": "vllm:time_to_first_token_seconds_sum",
     "ttft_count": "vllm:time_to_first_token_seconds_count",
 }
+_FINDS = {"prefix_queries", "prefix_hits", "external_queries", "external_hits"}
 _WANTED = {metric: name for name, metric in (GAUGES | COUNTERS).items()}
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
@@ -52,6 +53,8 @@ class Worker:
     name: str
     url: str
     """Without /metrics."""
+    reads: bool = True
+    """Prompts. One that only writes is handed what others have read, which is no find in a cache."""
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Series:
     """Seconds since the epoch."""
     values: list[dict[str, float]] = field(default_factory=list)
     missed: int = 0
+    reads: bool = True
 
 
 def parse(text: str) -> dict[str, float]:
@@ -79,7 +83,7 @@ class Watch:
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
-        self._series = {worker.name: Series(worker.name) for worker in workers}
+        self._series = {w.name: Series(w.name, reads=w.reads) for w in workers}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine metrics", daemon=True)
 
@@ -173,7 +177,8 @@ def summary(all_series: Sequence[Series]) -> dict[str, Any]:
 
 
 def _worker(series: Series) -> dict[str, Any]:
-    grown = {name: growth(series, name) for name in COUNTERS}
+    counters = [name for name in COUNTERS if series.reads or name not in _FINDS]
+    grown = {name: growth(series, name) for name in counters}
     peaks = {
         f"peak_{name}": max(values.get(name, 0.0) for values in series.values) for name in GAUGES
     }

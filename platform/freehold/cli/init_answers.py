@@ -182,7 +182,7 @@ def _chat_pool(answers: Answers) -> dict[str, Any]:
         "context": answers.longest,
         "demand": demand(answers, answers.longest),
         "objectives": {"median_ttft_ms": task.ttft_ms, "median_tpot_ms": task.tpot_ms},
-        "engine": {"max_queued_requests": 64, "shutdown_timeout": 120},
+        "engine": {"shutdown_timeout": 120},
     }
 
 
@@ -233,8 +233,5 @@ def explain_pool(
         comments[*at, "objectives", "median_tpot_ms"] = (
             "each further token; 100 is faster than reading"
         )
-    if "max_queued_requests" in pool.get("engine", {}):
-        comments[*at, "engine", "max_queued_requests"] = (
-            "beyond that a worker refuses and the gateway tries another"
-        )
+    if "engine" in pool:
         comments[*at, "engine", "shutdown_timeout"] = "seconds that answers get to end"

@@ -23,8 +23,9 @@ from freehold.load.server_side import Series, Worker
 from freehold.local import runtime
 from freehold.local.alerts import AlertWatch
 from freehold.local.bring_up import bring_up_simulated
-from freehold.local.compose import workers_of
+from freehold.local.compose import engines_of
 from freehold.local.faults import Site, refuse_impossible
+from freehold.local.gateway import HOST
 from freehold.local.home import StackHome
 from freehold.planning.plan import Plan, PoolPlan, make_plan
 
@@ -209,7 +210,12 @@ def _options(plan: Plan, pool: PoolPlan, home: StackHome, wish: _Wish) -> Option
 
 
 def _workers(plan: Plan, pool: PoolPlan, home: StackHome) -> list[Worker]:
-    return [Worker(w.name, f"http://{w.address}") for w in workers_of(plan, home)[pool.name]]
+    """Its engines, of both kinds where some read and others write."""
+    return [
+        Worker(engine.name, f"http://{HOST}:{engine.port}", reads=engine.part != "decode")
+        for engine in engines_of(plan, home)
+        if engine.pool.name == pool.name
+    ]
 
 
 def _between(limits: tuple[float, float], seconds: float) -> float:

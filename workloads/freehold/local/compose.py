@@ -85,7 +85,7 @@ def compose(
     `settings` are each pool's with its models in local folders; `tools` are the programs that no
     Python package carries.
     """
-    engines = _engines(plan, home)
+    engines = engines_of(plan, home)
     specs = [
         _engine(engine, settings[engine.pool.name], plan.cache, library_environment(tools))
         for engine in engines
@@ -103,7 +103,7 @@ def compose_simulated(
     A rehearsal of minutes stands for hours: `window_divisor` shortens the windows of all rules, and
     gives engines a time of loading that is as much shorter than the planned one.
     """
-    engines = _engines(plan, home)
+    engines = engines_of(plan, home)
     http = plan.cache.port + _LMCACHE_HTTP if plan.cache else 0
     specs = list(simulated.processes(plan, engines, home, http, window_divisor))
     specs += [_router(plan, pool, engines) for pool in plan.pools if pool.disaggregation]
@@ -130,9 +130,9 @@ def _around(
     return specs
 
 
-def _engines(plan: Plan, home: StackHome) -> list[_Engine]:
-    """Each pool has a row of ports and keeps it whatever happens to the others, so that a change of
-    one pool restarts no other."""
+def engines_of(plan: Plan, home: StackHome) -> list[_Engine]:
+    """Every engine and where it listens. Each pool has a row of ports and keeps it whatever happens to the
+    others, so that a change of one pool restarts no other."""
     rows = home.port_rows([pool.name for pool in plan.pools])
     width = max(16, *(_ports_of(pool) for pool in plan.pools))
     return [
@@ -155,8 +155,8 @@ def _replicas(pool: PoolPlan) -> Iterator[tuple[Part | None, int]]:
 
 
 def workers_of(plan: Plan, home: StackHome) -> dict[str, list[Worker]]:
-    """Where each pool's engines listen."""
-    engines = _engines(plan, home)
+    """Where the gateway finds each pool: its engines, or the router before them."""
+    engines = engines_of(plan, home)
     workers: dict[str, list[Worker]] = {pool.name: [] for pool in plan.pools}
     for pool in plan.pools:
         if pool.disaggregation:

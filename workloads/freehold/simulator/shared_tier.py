@@ -16,8 +16,9 @@ import signal
 import struct
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Any
 
 import orjson
 
@@ -40,6 +41,8 @@ class Store:
         self.redis = redis
         self.redis_away = False
         """Nothing arrives and nothing is found: as for workers that share by Redis alone."""
+        self.slow_seconds = 0.0
+        """That each look into it takes, one after the other for each worker."""
         self.sent = self.arrived = 0
         self._capacity = max(1, capacity_tokens // chunk_tokens)
         self._chunks: OrderedDict[int, None] = OrderedDict()
@@ -75,6 +78,13 @@ class Store:
             self._chunks.popitem(last=False)
             self.evicted += 1
 
+    def change(self, faults: Mapping[str, Any]) -> dict[str, Any]:
+        """Its faults as they are then. Redis can be away only where there is one."""
+        if self.redis:
+            self.redis_away = bool(faults.get("redis_away", self.redis_away))
+        self.slow_seconds = float(faults.get("slow_seconds", self.slow_seconds))
+        return {"redis_away": self.redis_away, "slow_seconds": self.slow_seconds}
+
     def text(self) -> str:
         """Its counters, as Prometheus reads them."""
         values = {
@@ -104,6 +114,8 @@ async def serve(store: Store, host: str, port: int) -> asyncio.Server:
                 if kind == _STORE:
                     store.add(keys)
                 else:
+                    if store.slow_seconds:
+                        await asyncio.sleep(store.slow_seconds)
                     writer.write(_ANSWER.pack(store.found(keys)))
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -274,9 +286,8 @@ async def _run(given: argparse.Namespace) -> None:
     def handle(exchange: Exchange) -> None:
         if exchange.path == "/metrics":
             exchange.respond(200, store.text().encode(), "text/plain; version=0.0.4")
-        elif exchange.path == "/simulator/faults" and store.redis:
-            store.redis_away = bool(orjson.loads(exchange.body)["redis_away"])
-            exchange.respond(200, orjson.dumps({"redis_away": store.redis_away}))
+        elif exchange.path == "/simulator/faults":
+            exchange.respond(200, orjson.dumps(store.change(orjson.loads(exchange.body))))
         else:
             exchange.respond(200, b'{"status":"healthy"}')
 

@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from .request import Request
 from .scheduler import Scheduler, Step
@@ -35,6 +36,22 @@ class Measured:
         return (self.end - self.first_token) / (self.output - 1) if self.output > 1 else 0.0
 
 
+class Fetches:
+    """What a scheduler wants from a shared tier: give it `ask`."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        """`seconds` that so many tokens take to arrive."""
+        self.seconds = seconds
+        self._asked: list[tuple[Request, int]] = []
+
+    def ask(self, request: Request, tokens: int) -> None:
+        self._asked.append((request, tokens))
+
+    def take(self) -> list[tuple[Request, int]]:
+        asked, self._asked = self._asked, []
+        return asked
+
+
 def closed_loop(
     scheduler: Scheduler,
     step_time: StepTime,
@@ -47,7 +64,7 @@ def closed_loop(
     `delay` is a request's way to the scheduler.
     """
     first = ((0.0, request) for request in itertools.islice(requests, concurrency))
-    return open_loop(scheduler, step_time, first, delay, lambda: next(requests, None))
+    return open_loop(scheduler, step_time, first, delay, lambda _: next(requests, None))
 
 
 def open_loop(
@@ -55,23 +72,34 @@ def open_loop(
     step_time: StepTime,
     arrivals: Iterator[tuple[float, Request]],
     delay: Delay = lambda _: 0.0,
-    when_finished: Callable[[], Request | None] = lambda: None,
+    when_finished: Callable[[Request], Request | None] = lambda _: None,
+    fetches: Fetches | None = None,
 ) -> Iterator[Measured]:
-    """Requests at given times; `when_finished` may name another one to send on a request's end."""
+    """Requests at given times; `when_finished` may name the one to send when the given one has ended.
+
+    `fetches` are those that the scheduler asks of a shared tier.
+    """
     order = itertools.count()
-    coming: list[tuple[float, int, Request]] = []
+    coming: list[tuple[float, int, Callable[[], None]]] = []
+
+    def later(at: float, act: Callable[[], None]) -> None:
+        heapq.heappush(coming, (at, next(order), act))
 
     def send(request: Request, at: float) -> None:
         request.arrived = at
-        heapq.heappush(coming, (at + delay(request), next(order), request))
+        later(at + delay(request), lambda: scheduler.add(request))
 
     for at, request in arrivals:
         send(request, at)
     now = 0.0
     while coming or scheduler.unfinished:
         while coming and coming[0][0] <= now:
-            scheduler.add(heapq.heappop(coming)[2])
+            heapq.heappop(coming)[2]()
         step = scheduler.step(now)
+        if fetches:
+            for request, tokens in fetches.take():
+                arrived = partial(scheduler.loaded, request, tokens)
+                later(now + fetches.seconds(tokens), arrived)
         if not step:
             if not coming:
                 raise RuntimeError(
@@ -87,5 +115,5 @@ def open_loop(
             yield Measured(
                 request.arrived, request.first_token, now, request.output, request.cached or 0
             )
-            if following := when_finished():
+            if following := when_finished(request):
                 send(following, now)
