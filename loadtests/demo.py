@@ -45,8 +45,9 @@ def main() -> int:
     code = _freehold(root, "rehearse", "small", *faulted)
     page = (root / OUT / "report.html").resolve()
     _say(f"{time.monotonic() - began:.0f} s. The report: {page.as_uri()}")
-    # The killed worker's requests fail: that is a plan missed (1), and what the demo shows.
-    return 0 if code in (0, 1) and page.is_file() else 1
+    # The killed worker's requests fail: that is a plan missed (1), and what the demo shows. On a busy
+    # machine it is no measurement either (3), as the report says.
+    return 0 if code in (0, 1, 3) and page.is_file() else 1
 
 
 def _freehold(folder: Path, *arguments: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _PICTURE = re.compile(r"!\[([^\]]+)\]\(([^)#\s]+)\.png\)")
-_LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#([^)]*))?\)")
 
 
 def on_config(config: Any) -> Any:
@@ -42,8 +42,8 @@ def _expanded(entry: Any, docs: Path, named: set[str]) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """A link to a file of the repository outside docs/ is a link on GitHub and a name on the site; a
-    picture with a `-dark` beside it is shown as the theme is."""
+    """A link to a file of the repository outside docs/ is a link on GitHub and a name on the site (one
+    to a test is its name when pointed at); a picture with a `-dark` beside it is shown as the theme is."""
     docs = Path(config["docs_dir"])
     here = (docs / page.file.src_uri).parent
 
@@ -52,6 +52,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         if target.is_relative_to(docs.resolve()):
             return link[0]
         text = link[1]
+        if target.suffix == ".py" and link[3]:
+            return f'<abbr title="{target.name}: {link[3]}">{text}</abbr>'
         return text if text.startswith("`") else f"{text} (`{target.name}`)"
 
     def by_night(picture: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ of that name gives. After a change: .venv/bin/python tests/docs/generated.py
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Callable
@@ -24,9 +25,11 @@ from freehold.planning.forecast import Forecast
 from freehold.planning.plan import Plan, PoolPlan, make_plan
 
 if __name__ == "__main__":  # as a script its folder is the path's first, as a module it is `docs`
+    import optimizations  # pyright: ignore[reportMissingImports]
     from components import described, listed  # pyright: ignore[reportMissingImports]
     from pages import DOCS, ROOT, pages  # pyright: ignore[reportMissingImports]
 else:
+    from . import optimizations
     from .components import described, listed
     from .pages import DOCS, ROOT, pages
 
@@ -276,7 +279,7 @@ def llmfit(_: str) -> str:
     return table(head, rows)
 
 
-# --- The README --------------------------------------------------------------------------------------
+# --- README and CONTRIBUTING -------------------------------------------------------------------------
 
 # Rows of docs/comparison.md by how they begin: where stacks differ most, ours and not ours.
 _TELLING = (
@@ -312,6 +315,18 @@ def comparison(_: str) -> str:
     return table(("", "Freehold", *_NAMES.split(", ")), telling)
 
 
+def packages(_: str) -> str:
+    """Every package by what its docstring says of it: the layout, as it is."""
+    rows = []
+    for source in ("platform", "workloads", "observability", "loadtests"):
+        for file in sorted((ROOT / source / "freehold").glob("*/__init__.py")):
+            words = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+            assert words, f"{file} has no docstring"
+            folder = f"{source}/freehold/{file.parent.name}"
+            rows.append((f"[`{folder}/`]({folder})", words))
+    return table(("package", "what it is"), rows)
+
+
 GENERATORS: dict[str, Callable[[str], str]] = {
     "pools": pools,
     "predicted": predicted,
@@ -322,8 +337,12 @@ GENERATORS: dict[str, Callable[[str], str]] = {
     "what-if": what_if,
     "llmfit": llmfit,
     "comparison": comparison,
+    "packages": packages,
     "component": described,
     "components": listed,
+    "rehearsed": lambda topic: table(*optimizations.rehearsed(topic)),
+    "guessed": lambda _: table(*optimizations.guessed()),
+    "cache-tiers": lambda name: table(*optimizations.tiers(name)),
 }
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ports import free_ports
+from ports import free_row
 
 from .pages import ROOT, Block, blocks
 
@@ -102,7 +102,7 @@ class Laptop:
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     """The stack of Pulumi.local.yaml with simulated engines."""
-    made = Laptop(stack_files(tmp_path_factory.mktemp("laptop")), free_ports(24)[0])
+    made = Laptop(stack_files(tmp_path_factory.mktemp("laptop")), free_row(24)[0])
     file = made.checkout / "Pulumi.local.yaml"
     document = yaml.safe_load(file.read_text())
     tree = document["config"]["freehold:stack"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ports import free_ports
+from ports import free_row
 
 from .pages import DOCS
 
@@ -44,7 +44,7 @@ def stack(ports: list[int]) -> dict[str, object]:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A running stack, as a client's environment sees it."""
     root = tmp_path_factory.mktemp("clients")
-    ports = free_ports(12)  # the gateway takes the first four
+    ports = free_row(12)  # the gateway takes the first four
     tree = {"config": {"freehold:stack": stack(ports)}}
     (root / "Pulumi.clients.yaml").write_text(yaml.safe_dump(tree))
     up = run(root, "up", "clients", "--engine", "simulated", "--no-smoke")

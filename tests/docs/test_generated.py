@@ -9,7 +9,7 @@ import pytest
 
 from .components import components, described, page_of
 from .generated import pages_with_parts, written
-from .pages import DOCS, name_of
+from .pages import DOCS, blocks, name_of
 
 
 @pytest.mark.parametrize("page", pages_with_parts(), ids=name_of)
@@ -23,6 +23,20 @@ def test_each_tier_shows_its_plan(tier: str) -> None:
     text = (DOCS / "tiers" / f"{tier}.md").read_text()
     for part in ("pools", "predicted", "price", "box"):
         assert f"<!-- generated: {part} {tier} -->" in text
+
+
+def test_a_box_stands_before_a_page_s_first_pulumi_up() -> None:
+    """In boxes: what is created, what it costs, how long it takes, how it goes. These two pages begin
+    with a stack that is there already."""
+    running = {"docs/teardown.md", "docs/how-to/roll-out-a-model.md"}
+    typed = {one.page: one for one in reversed(list(blocks())) if "\npulumi up" in f"\n{one.text}"}
+    assert len(typed) > 6
+    without = []
+    for name, block in typed.items():
+        above = (DOCS.parent / name).read_text().splitlines()[: block.line - 1]
+        if name not in running and '!!! warning "Before you type `pulumi up`"' not in above:
+            without.append(block.where)
+    assert without == []
 
 
 @pytest.mark.parametrize("name", components())

@@ -61,3 +61,23 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
         for address in loaded.findall(page.read_text(encoding="utf-8"))
     }
     assert foreign == set()
+
+
+def functions(file: Path) -> set[str]:
+    return set(re.findall(r"^(?:async )?def (\w+)", file.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_link_into_a_test_names_one_that_exists(page: Path) -> None:
+    links = [link.split("#") for link in _LINK.findall(prose(page)) if ".py#" in link]
+    assert [name for path, name in links if name not in functions(page.parent / path)] == []
+
+
+def test_what_we_claim_beside_others_is_shown_by_a_test() -> None:
+    table = prose(DOCS / "comparison.md").partition("\n\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    head, _, *cells = rows
+    assert len(cells) > 20 and {len(row) for row in rows} == {len(head)}
+    claimed = [row for row in cells if row[1].lstrip("[")[0] in "Y~"]
+    assert [row[0] for row in claimed if "](../tests/" not in row[1] or ".py#" not in row[1]] == []
+    assert [row[0] for row in cells for cell in row[2:] if cell[0] not in "Y~-?"] == []

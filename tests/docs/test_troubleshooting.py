@@ -11,8 +11,8 @@ import pytest
 from .pages import DOCS, ROOT
 
 _SOURCES = ("platform/freehold", "workloads/freehold", "loadtests/freehold", "Makefile")
-# What others say: EC2, the kubelet; and what is no message but a thing that is seen.
-_OTHERS = {"InsufficientInstanceCapacity", "ImagePullBackOff"}
+# What others say: the shell, EC2, the kubelet.
+_OTHERS = {"command not found", "InsufficientInstanceCapacity", "ImagePullBackOff"}
 
 
 @cache
