@@ -74,7 +74,7 @@ def _quotas(plan: Plan, settings: EksTarget) -> Iterator[Need]:
     wanted["standard"] = system.vcpu * (settings.system.nodes + 1)
     for key, vcpu in wanted.items():
         code, name = _QUOTAS[key]
-        yield _quota("ec2", code, name, vcpu, "vCPUs", settings.region)
+        yield _quota("ec2", code, name, vcpu, "vCPUs", settings.region, gpus=key != "standard")
     if isinstance(settings.vpc, NewVpc):
         gateways = len(settings.zones) if settings.vpc.nat == "per_zone" else 1
         yield _quota("ec2", *_EIPS, gateways, "in all", settings.region)
@@ -88,7 +88,9 @@ def _quota_of(group: NodeGroup) -> str | None:
     return f"spot {family}" if isinstance(group.capacity, Spot) else family
 
 
-def _quota(service: str, code: str, name: str, wanted: int, unit: str, region: str) -> Need:
+def _quota(
+    service: str, code: str, name: str, wanted: int, unit: str, region: str, *, gpus: bool = False
+) -> Need:
     def check(session: Any) -> Finding:
         got = session.client("service-quotas").get_service_quota(
             ServiceCode=service, QuotaCode=code
@@ -98,7 +100,7 @@ def _quota(service: str, code: str, name: str, wanted: int, unit: str, region: s
 
     return Need(
         f'quota "{name}" ({code}) in {region}: at least {wanted} {unit}',
-        f"Service Quotas console, {region}: ask for {wanted}; GPUs may take days",
+        f"Service Quotas console, {region}: ask for {wanted}{'; GPUs may take days' * gpus}",
         check,
     )
 

@@ -121,7 +121,10 @@ class EngineOptions(Model):
     lora: list[LoraAdapter] = []
     max_lora_rank: int | None = Field(default=None, ge=1)
     max_queued_requests: int | None = Field(
-        default=None, ge=1, description="Beyond this many waiting requests the engine answers 503."
+        default=None,
+        ge=1,
+        description="Beyond this many requests, running and waiting, the engine answers 503. The plan sets "
+        "it where `objectives.median_ttft_ms` is given.",
     )
     shutdown_timeout: int | None = Field(
         default=None, ge=0, description="Seconds that running requests get to end on SIGTERM."

@@ -9,6 +9,7 @@ from freehold.config.stack import Stack
 from freehold.config.target import EksTarget, ExistingCluster
 from freehold.engine.settings import EngineSettings, LmcacheTransfer, NixlTransfer
 
+from .admission import most_unfinished
 from .host import engine_need
 from .options import Option, Placed, Rules
 from .placement import Search, transfer
@@ -113,6 +114,8 @@ def _settings(stack: Stack, option: Option, placed: Placed) -> EngineSettings:
         "memory_share": fit.memory.share,
         "max_num_seqs": fit.sequences if generates else pool.engine.max_num_seqs,
         "max_num_batched_tokens": fit.engine.batched_tokens,
+        "max_queued_requests": pool.engine.max_queued_requests
+        or most_unfinished(placed, option.replicas),
     }
     if generates:
         decided["tool_call_parser"] = pool.engine.tool_call_parser or model.tool_call_parser

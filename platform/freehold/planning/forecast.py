@@ -94,6 +94,12 @@ class Forecaster:
         steps = self._demand.output_tokens - 1
         return (one.median_ttft_ms + steps * one.median_tpot_ms) / 1e3
 
+    def most_within(self, median_ttft_ms: float, most: int) -> int:
+        """Requests in flight on a replica, of `most`, at which the first token still comes in time."""
+        while most > 1 and self._replica(most).median_ttft_ms > median_ttft_ms:
+            most -= 1
+        return most
+
     def _in_flight(self, replicas: int) -> float | None:
         demand = self._demand
         if demand.concurrency is not None:

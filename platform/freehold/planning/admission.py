@@ -1,0 +1,33 @@
+"""How many requests a worker takes, waiting ones included, so that whoever is admitted is answered in time.
+
+Beyond them the engine answers 503 at once, the gateway tries another worker, and the client comes back."""
+
+from __future__ import annotations
+
+import math
+
+from .forecast import Forecaster
+from .options import Placed
+
+# Of the typical requests that the KV cache holds. Conversations are of all lengths: with a place for each
+# typical one, a long one already waits until another ends. In virtual time (the simulated engine's scheduler,
+# 2026-11-24; docs/decisions/0074-admission.md) `medium` at 9 of 12 requests gives 95 in 100 their first token
+# within 3.0 s, at 10 within 25 s, and answers as many a second.
+_HELD_SHARE = 0.75
+# What the gateway gives a worker at most, of the mean (gateway/picker/policy).
+_BALANCE, _ONE_MORE = 1.25, 1
+
+
+def most_unfinished(placed: Placed, replicas: int) -> int | None:
+    """vLLM's --max-num-queued-reqs, which counts running and waiting requests alike. The plan's own load
+    always has a place. None where no first token is promised."""
+    promised = placed.wanted.pool.objectives.median_ttft_ms
+    forecast, fit = placed.forecast, placed.fit
+    if promised is None or forecast is None or forecast.parts is not None:
+        return None
+    planned = math.ceil(_BALANCE * forecast.concurrency / replicas) + _ONE_MORE
+    held = fit.sequences
+    if fit.kv_tokens is not None:
+        held = min(held, int(_HELD_SHARE * fit.kv_tokens / fit.tokens))
+    in_time = Forecaster(placed.wanted, fit).most_within(promised, held)
+    return max(planned, in_time)
