@@ -11,10 +11,10 @@ STACK ?= local
 UV := .freehold/tools/uv/bin/uv
 INSTALL = VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --no-deps --require-hashes
 
-.PHONY: help up down status smoke load demo docs test test-long test-e2e test-long-e2e test-cluster lint format lock env env-cpu env-dev clean
+.PHONY: help up down status smoke load demo picker docs test test-long test-e2e test-long-e2e test-cluster lint format lock env env-cpu env-dev clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 up: env-cpu ## Bring the whole stack up on this machine (STACK=local)
 	@.venv/bin/freehold up $(STACK)
@@ -33,6 +33,9 @@ load: env ## The stack's load test against what runs here, ending in a report
 
 demo: env ## Two minutes: a plan, a refusal, a rehearsal in which a worker dies, its report
 	@.venv/bin/python loadtests/demo.py
+
+picker: env ## Compile the picker, which then serves in place of the one in Python (needs Go)
+	@.venv/bin/python -m freehold.gateway.compiled
 
 docs: env-dev ## The documentation as a site, in .freehold/site; every link checked
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet

@@ -15,6 +15,15 @@ _BEGIN = os.getpid() * 64 % _COUNT
 _next = itertools.islice(itertools.cycle(range(_FIRST, _FIRST + _COUNT)), _BEGIN, None)
 
 
+def free_row(count: int) -> list[int]:
+    """The same, one after the other, for stacks that count from their first port."""
+    row: list[int] = []
+    while len(row) < count:
+        (port,) = free_ports(1)
+        row = [*row, port] if row and port == row[-1] + 1 else [port]
+    return row
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on loopback that nobody listens on, none given out twice soon."""
     ports: list[int] = []

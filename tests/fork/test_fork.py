@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from docs.pages import ROOT, Block, blocks
-from ports import free_ports
+from ports import free_row
 
 PAGES = ("docs/how-to/add-a-model.md", "docs/how-to/add-a-gpu-type.md")
 SOURCES = ("platform", "workloads", "observability", "loadtests")
@@ -141,7 +141,7 @@ def test_its_own_tests_pass(fork: Fork, suite: tuple[str, ...]) -> None:
 @pytest.mark.timeout(600)
 def test_its_new_stack_rehearses(fork: Fork) -> None:
     """On ports of its own, beside whatever runs on this machine."""
-    ports = free_ports(16)
+    ports = free_row(16)
     ours = {
         "extends": "newcomer",
         "gateway": {"port": ports[0]},

@@ -19,7 +19,9 @@ def filters(config: Json) -> list[Json]:
 
 
 def filter_named(config: Json, name: str) -> Json:
-    return next(f["typed_config"] for f in filters(config) if f["name"] == name)
+    """Its configuration, also where a matcher may skip it."""
+    typed = next(f["typed_config"] for f in filters(config) if f["name"] == name)
+    return typed.get("extension_config", {}).get("typed_config", typed)
 
 
 def routes(config: Json) -> list[Json]:

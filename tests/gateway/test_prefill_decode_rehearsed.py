@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ports import free_ports
+from ports import free_row
 
 from freehold.config import parse_stack
 from freehold.local.compose import compose_simulated
@@ -78,7 +78,7 @@ class Rehearsed:
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
-    ports = free_ports(40)
+    ports = free_row(40)
     plan, folder = plan_of(ports[0], ports[8]), tmp_path_factory.mktemp("apart")
     home = StackHome.of(folder, plan.stack)
     home.prepare()

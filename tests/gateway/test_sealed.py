@@ -155,6 +155,8 @@ def test_engines_of_others_get_no_salt(engines: Engines, tmp_path: Path) -> None
     with running_gateway(engines, tmp_path, sealed=True, broken=hosted_elsewhere) as bench:
         body = bench.chat()
         assert seen_of(bench, CHAT, {**body, "model": "gpt-4o"}).json == body
+        streamed = seen_of(bench, CHAT, {**body, "model": "gpt-4o", "stream": True}).json
+        assert streamed == {**body, "stream": True, "stream_options": {"include_usage": True}}
         assert seen_of(bench, CHAT, body).json == {**body, "cache_salt": MINE}
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from freehold.cli import rehearse
 from freehold.config import FreeholdError
 
-from ..ports import free_ports
+from ..ports import free_row
 
 ROOT = Path(__file__).parents[2]
 FREEHOLD = Path(sys.executable).with_name("freehold")
@@ -49,7 +49,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".freehold").mkdir()
     (ROOT / ".freehold" / "tools").mkdir(parents=True, exist_ok=True)
     (tmp_path / ".freehold" / "tools").symlink_to(ROOT / ".freehold" / "tools")
-    first, *_, gateway = free_ports(100)  # each pool has a row of ports, the gateway four
+    first, *_, gateway = free_row(100)  # each pool has a row of ports, the gateway four
     ports = {"gateway": {"port": gateway}, "engine_ports_from": first}
     for name, tree in STACKS.items():
         document = {"config": {"freehold:stack": {"extends": "small", **ports, **tree}}}

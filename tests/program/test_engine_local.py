@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ports import free_ports
+from ports import free_row
 from program.engine import NEEDS_PULUMI, PACK, Engine, names
 from program.programs import ROOT
 
@@ -48,7 +48,7 @@ def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 def _ports() -> tuple[int, int]:
     """Two, each with free ones after it for what belongs together."""
-    ports = free_ports(200)
+    ports = free_row(200)
     runs = [p for place, p in enumerate(ports) if ports[place + 20 : place + 21] == [p + 20]]
     return runs[0], next(port for port in runs if port >= runs[0] + 20)
 

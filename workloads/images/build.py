@@ -33,7 +33,10 @@ def commands(release: Release, registry: str, only: str | None, push: bool) -> I
                 "VALKEY_GLIDE_VERSION": release.engine_image["valkey-glide-sync"],
             },
         ),
-        "gateway": (gateway_tag(release), {"PYTHON_IMAGE": release.images["python"]}),
+        "gateway": (
+            gateway_tag(release),
+            {"PYTHON_IMAGE": release.images["python"], "GO_IMAGE": release.images["go"]},
+        ),
         "router": (router_tag(release), {"PYTHON_IMAGE": release.images["python"]}),
     }
     for name, (tag, arguments) in images.items():

@@ -2,8 +2,9 @@
 
     python -m loadtests.benchmarks.resilience.run                     # each fault: about 40 s
     python -m loadtests.benchmarks.resilience.run kill hang --seconds 20 --out DIR
+    python -m loadtests.benchmarks.resilience.run overload --overload-seconds 300
 
-Four simulated engines before the real gateway and picker, half of their seats busy. Each fault lasts for a
+Four simulated engines behind two real gateways and a picker, half of their seats busy. Each fault lasts for a
 while and is taken back; load goes on before, during and after. A request is bad when it fails, or when its
 first token takes three times as long as the slowest twentieth before the fault.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import random
 import sys
 import tempfile
 import time
@@ -75,25 +77,26 @@ class Load:
         return [gevent.spawn(self._flooder) for _ in range(count)]
 
     def _client(self) -> None:
-        """Does as it is told: comes back after a second when refused."""
+        """Does as it is told: comes back after a second when refused, and not in step with others."""
         while True:
-            record = self._site.door.send(self._next(), 0)
+            record = self._site.send(self._next(), 0)
             self.records.append(record)
             if record.error_kind in _REFUSED:
-                gevent.sleep(1)
+                gevent.sleep(1 + random.random())
             elif record.error_kind:
                 gevent.sleep(0.1)
 
     def _flooder(self) -> None:
         while True:
-            self._site.door.send(self._next(), 1)
+            self._site.send(self._next(), 1)
 
     def _next(self) -> Call:
         self._sent += 1
         return self._calls[self._sent % len(self._calls)]
 
 
-def run(name: str, fault: Fault, seconds: float) -> Effect:
+def run(name: str, fault: Fault, seconds: float, lasts: float | None = None) -> Effect:
+    """`seconds` of load before (half) and after, and while the fault lasts unless it `lasts` longer."""
     with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as made:
         load = Load(made)
         steady = load.clients(_CLIENTS)
@@ -104,7 +107,7 @@ def run(name: str, fault: Fault, seconds: float) -> Effect:
         began = time.perf_counter()
         fault.begin(made)
         more = load.clients(fault.clients) + load.flood(fault.flood)
-        gevent.sleep(seconds)
+        gevent.sleep(lasts or seconds)
         gevent.killall(more)
         fault.end(made)
         ended = time.perf_counter()
@@ -163,11 +166,13 @@ def main() -> None:
     )
     parser.add_argument("faults", nargs="*", choices=[*FAULTS, []], help="all when none")
     parser.add_argument("--seconds", type=float, default=15.0, help="that each lasts")
+    parser.add_argument("--overload-seconds", type=float, help="that one lasts; as the others")
     parser.add_argument("--out", type=Path, help="folder for resilience.json and resilience.md")
     options = parser.parse_args()
     effects = []
     for name in options.faults or FAULTS:
-        effects.append(run(name, FAULTS[name], options.seconds))
+        overload = options.overload_seconds if name == "overload" else None
+        effects.append(run(name, FAULTS[name], options.seconds, overload))
         print(_row(effects[-1]), flush=True)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,20 +19,49 @@ import gevent
 import httpx
 import psutil
 
+from freehold.load.client import Call
+from freehold.load.record import RequestRecord
 from freehold.simulator.settings import ENVIRONMENT
 
 from ..routing import routers
 from ..routing.workloads import hot_prompt
 
 HOST = "127.0.0.1"
-WORKERS = 4
-# Requests that a worker runs and that wait at it; beyond them it answers 503.
-SEATS, QUEUE = 8, 8
-_FIRST_PORT = 17_200
+WORKERS, GATEWAYS = 4, 2
+# Requests that a worker runs, and has in all: one more waits, others are answered 503.
+SEATS, MOST = 8, 9
+# Ports of engines, of the cache that they share, and of gateways and picker.
+_FIRST_PORT, _CACHE, _FIRST_DOOR = 17_200, 17_210, 17_220
 # A token every 20 ms, 16,000 prompt tokens a second: as the routing benchmark's workers.
 _TIMING = {"step_seconds": 0.02, "sequence_seconds": 0.0, "token_seconds": 1 / 16_000}
 FLOOD_LIMIT = 120
 """Requests a minute that the flooding tenant may make; the other has no limit."""
+
+_SHARED = {
+    "kv_connector": "LMCacheMPConnector",
+    "kv_connector_extra_config": {
+        "lmcache.mp.host": f"tcp://{HOST}",
+        "lmcache.mp.port": _CACHE,
+    },
+}
+
+
+@dataclass
+class Cache:
+    """What plays LMCache and Redis, for all engines."""
+
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        argv = [sys.executable, "-m", "freehold.simulator.shared_tier", "--host", HOST]
+        argv += ["--port", str(_CACHE), "--http-port", str(_CACHE + 1), "--chunk-size", "64"]
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        _kill_process(self.process)
+
+    def change(self, **faults: Any) -> None:
+        _change(_CACHE + 1, faults)
 
 
 @dataclass
@@ -42,23 +73,33 @@ class Engine:
     def start(self) -> None:
         argv = [sys.executable, "-m", "freehold.simulator", "--model", "m"]
         argv += ["--served-model-name", "chat", "--host", HOST, "--port", str(self.port)]
-        argv += ["--max-num-seqs", str(SEATS), "--max-num-queued-reqs", str(QUEUE)]
+        argv += ["--max-num-seqs", str(SEATS), "--max-num-queued-reqs", str(MOST)]
+        argv += ["--kv-transfer-config", json.dumps(_SHARED)]
         environment = {**os.environ, ENVIRONMENT: str(self.scenario)}
         self.process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
+        _kill_process(self.process)
 
     def change(self, **faults: Any) -> None:
-        url = f"http://{HOST}:{self.port}/simulator/faults"
-        httpx.post(url, json=faults, timeout=10).raise_for_status()
+        _change(self.port, faults)
+
+
+def _kill_process(process: subprocess.Popen[bytes] | None) -> None:
+    if process:
+        process.kill()
+        process.wait()
+
+
+def _change(port: int, faults: dict[str, Any]) -> None:
+    url = f"http://{HOST}:{port}/simulator/faults"
+    httpx.post(url, json=faults, timeout=10).raise_for_status()
 
 
 @dataclass
 class Site:
     engines: list[Engine]
+    cache: Cache
     door: routers.Door
     argv: dict[int, list[str]] = field(default_factory=dict)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -67,16 +108,30 @@ class Site:
     def picker(self) -> psutil.Process:
         return self.door.processes[0]
 
+    @property
+    def gateway(self) -> psutil.Process:
+        """The first of them."""
+        return self.door.processes[1]
+
+    def send(self, call: Call, tenant: int) -> RequestRecord:
+        """To the gateways by turn. Where nobody listens the next one is tried, as behind a Service."""
+        began = time.perf_counter()
+        while (record := self.door.send(call, tenant)).error_kind == "refused":
+            gevent.sleep(0.01)
+        record.started = began
+        return record
+
     def memory_mib(self) -> float:
-        """Of Envoy and the picker."""
+        """Of the gateways and the picker."""
         alive = [process for process in self.door.processes if process.is_running()]
         return sum(process.memory_info().rss for process in alive) / 2**20
 
-    def restart_picker(self) -> None:
-        argv = self.argv[self.picker.pid]
+    def restart(self, place: int) -> None:
+        """The picker (0) or a gateway."""
+        argv = self.argv[self.door.processes[place].pid]
         again = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.started.append(again)
-        self.door.processes[0] = psutil.Process(again.pid)
+        self.door.processes[place] = psutil.Process(again.pid)
 
 
 @contextmanager
@@ -84,19 +139,24 @@ def site(folder: Path) -> Iterator[Site]:
     scenario = folder / "scenario.json"
     scenario.write_text(json.dumps({"timing": _TIMING, "faults": True}))
     engines = [Engine(_FIRST_PORT + place, scenario) for place in range(WORKERS)]
+    cache = Cache()
     with ExitStack() as stack:
+        cache.start()
+        stack.callback(cache.kill)
         for engine in engines:
             engine.start()
             stack.callback(engine.kill)
         setting = routers.Setting(
             workers=tuple((HOST, engine.port) for engine in engines),
-            workload=hot_prompt(0, 1.0),
+            workload=dataclasses.replace(hot_prompt(0, 1.0), gateways=GATEWAYS),
             folder=folder,
             tenants=2,
             limits=(None, FLOOD_LIMIT),
+            first_port=_FIRST_DOOR,
         )
         door = stack.enter_context(routers.freehold("prefix").open(setting))
-        made = Site(engines, door, {process.pid: process.cmdline() for process in door.processes})
+        argv = {process.pid: process.cmdline() for process in door.processes}
+        made = Site(engines, cache, door, argv)
         yield made
         for process in made.started:
             process.kill()
@@ -147,6 +207,10 @@ def _kill_picker(site: Site) -> None:
     site.picker.kill()
 
 
+def _kill_gateway(site: Site) -> None:
+    site.gateway.kill()
+
+
 def _signal_picker(number: signal.Signals) -> Callable[[Site], None]:
     return lambda site: site.picker.send_signal(number)
 
@@ -170,11 +234,24 @@ FAULTS = {
         "a worker's engine is gone, its server is not", _first(dead=True), _first(dead=False)
     ),
     "loop": Fault("a worker dies and starts every two seconds", _loop, _nothing),
-    "picker-killed": Fault("the picker is killed", _kill_picker, Site.restart_picker),
+    "gateway-killed": Fault(
+        "one of two gateways is killed", _kill_gateway, lambda site: site.restart(1)
+    ),
+    "picker-killed": Fault("the picker is killed", _kill_picker, lambda site: site.restart(0)),
     "picker-frozen": Fault(
         "the picker stands still",
         _signal_picker(signal.SIGSTOP),
         _signal_picker(signal.SIGCONT),
+    ),
+    "cache-killed": Fault(
+        "the cache that workers share is killed",
+        lambda site: site.cache.kill(),
+        lambda site: site.cache.start(),
+    ),
+    "cache-slow": Fault(
+        "each look into the shared cache takes half a second",
+        lambda site: site.cache.change(slow_seconds=0.5),
+        lambda site: site.cache.change(slow_seconds=0.0),
     ),
     "overload": Fault(
         "ten times as many clients as there are seats",

@@ -104,8 +104,8 @@ class Worker:
         match exchange.path:
             case "/v1/chat/completions":
                 self._start(exchange, self._chat(exchange))
-            case "/v1/embeddings":
-                self._start(exchange, self._embed(exchange))
+            case "/v1/embeddings" | "/v1/rerank":
+                self._start(exchange, self._read_at_once(exchange))
             case "/v1/chat/completions/render":
                 self.counters.renders += 1
                 text = prompt_of(orjson.loads(exchange.body))
@@ -113,7 +113,7 @@ class Worker:
                 numbers = [number & 0xFFFFFFFF for number in tokens.encode(text)]
                 exchange.respond(200, orjson.dumps({"token_ids": numbers}))
             case "/v1/completions":  # at once: for what a router adds
-                exchange.respond(200, b'{"choices":[{"index":0,"text":"word "}]}')
+                _complete(exchange)
             case "/v1/models":
                 data = [{"id": "chat", "object": "model", "created": 0, "owned_by": "benchmark"}]
                 exchange.respond(200, orjson.dumps({"object": "list", "data": data}))
@@ -156,15 +156,20 @@ class Worker:
         self.counters.cached_tokens += cached
         return length, cached
 
-    async def _embed(self, exchange: Exchange) -> None:
+    async def _read_at_once(self, exchange: Exchange) -> None:
+        """Texts of which nothing is kept: to be embedded, or each document beside the question."""
         body = orjson.loads(exchange.body)
-        length = tokens.count(str(body["input"]).encode())
+        texts = body.get("documents") or [body["input"]]
+        length = sum(tokens.count(f"{body.get('query', '')}{text}".encode()) for text in texts)
         self.counters.requests += 1
         async with self._reading:
             await asyncio.sleep(length / READ_TOKENS_PER_SECOND * self.slowness)
+        answer = {
+            "object": "list",
+            "data": [{"object": "embedding", "index": 0, "embedding": [0.0]}],
+        }
         usage = {"prompt_tokens": length, "total_tokens": length}
-        data = [{"object": "embedding", "index": 0, "embedding": [0.0]}]
-        exchange.respond(200, orjson.dumps({"object": "list", "data": data, "usage": usage}))
+        exchange.respond(200, orjson.dumps({**answer, "usage": usage}))
 
     def _metrics(self) -> bytes:
         """By vLLM's names, as measure.py reads them of real workers."""
@@ -175,6 +180,19 @@ class Worker:
             "vllm:generation_tokens_total": self.counters.output_tokens,
         }
         return "".join(f"{name} {value}\n" for name, value in names.items()).encode()
+
+
+def _complete(exchange: Exchange) -> None:
+    """One word. Only a picker's own small question asks for a stream."""
+    word = {"choices": [{"index": 0, "text": "word "}]}
+    if len(exchange.body) < 1024 and orjson.loads(exchange.body).get("stream"):
+        exchange.stream()
+        exchange.send(b"data: %b\n\n" % orjson.dumps(word))
+        exchange.send(_usage(1, 1, 0))
+        exchange.end()
+    else:
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        exchange.respond(200, orjson.dumps({**word, "usage": usage}))
 
 
 def _stop(task: asyncio.Task[None]) -> None:

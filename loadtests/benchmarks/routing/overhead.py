@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 import gevent
 
+from freehold.gateway import compiled
 from freehold.load.client import Call, StreamingClient
 
 from . import measure, routers
@@ -43,9 +45,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for overhead.json")
     options = parser.parse_args()
     rows = [*_rows(options)]
-    memory = {str(count): _picker_mib(count) for count in _FLEETS}
-    for count, mib in memory.items():
-        print(f"picker that remembers all it can of {count} workers: {mib:.0f} MiB")
+    memory = {"in Python": {count: _picker_mib(count) for count in _FLEETS}}
+    if compiled.program():
+        memory["compiled"] = _compiled_mib()
+    for name, by_workers in memory.items():
+        told = ", ".join(f"{mib:.0f} MiB for {count}" for count, mib in by_workers.items())
+        print(f"picker {name} that remembers all it can of its workers: {told}")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         found = {"rows": rows, "picker_mib_by_workers": memory}
@@ -71,7 +76,8 @@ def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def _chosen(only: list[str]) -> Iterator[tuple[routers.Router, int]]:
     """Routers that have processes, and ours with sealed tenants beside."""
-    for router in routers.ALL:
+    python = [routers.freehold("prefix", python=True)] if compiled.program() else []
+    for router in (*routers.ALL, *python):
         if router.name.startswith("no router") or (only and router.name not in only):
             continue
         yield router, 1
@@ -152,6 +158,14 @@ def _picker_mib(workers: int) -> float:
     """Twice as much put in as an index holds: what it comes to, in a process of its own."""
     argv = [sys.executable, "-c", _FILL, str(workers)]
     return float(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+
+
+def _compiled_mib() -> dict[int, float]:
+    """By its own benchmark (workloads/picker/index_test.go)."""
+    argv = ["go", "test", "-run", "^$", "-bench", "Memory", "-benchtime", "1x", "."]
+    done = subprocess.run(argv, cwd=compiled.SOURCES, capture_output=True, text=True, check=True)
+    found = re.findall(r"^BenchmarkMemory/(\d+)\S*.* ([\d.]+) MiB$", done.stdout, re.MULTILINE)
+    return {int(workers): float(mib) for workers, mib in found}
 
 
 if __name__ == "__main__":

@@ -44,9 +44,16 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def table(heading: str, results: Sequence[Result], note: str = "") -> str:
+def table(
+    heading: str, results: Sequence[Result], note: str = "", names: Sequence[str] = ()
+) -> str:
+    """`names` of the rows, where they are not the routers'."""
+    names = names or [_name(result) for result in results]
     rows = [["", *(name for name, _ in COLUMNS)]]
-    rows += [[_name(result), *(show(result) for _, show in COLUMNS)] for result in results]
+    rows += [
+        [name, *(show(result) for _, show in COLUMNS)]
+        for name, result in zip(names, results, strict=True)
+    ]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = [
         row[0].ljust(widths[0])

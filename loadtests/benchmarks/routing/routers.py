@@ -18,7 +18,16 @@ import httpx
 import psutil
 
 from freehold.gateway import envoy, launch
-from freehold.gateway.model import Address, ApiKey, Gateway, Policy, Pool, Worker, join_address
+from freehold.gateway.model import (
+    Address,
+    ApiKey,
+    Gateway,
+    Policy,
+    Pool,
+    Role,
+    Worker,
+    join_address,
+)
 from freehold.gateway.names import SESSION
 from freehold.gateway.picker import policy
 from freehold.gateway.picker.prompt import prompt_of
@@ -28,9 +37,12 @@ from freehold.load.record import RequestRecord
 from .engine import HOST
 from .workloads import Workload
 
+_ROLES: dict[str, Role] = {"embed": "embed", "rerank": "rerank"}
 _START_SECONDS = 60.0
 # Not the ports of engines (run.py).
-_DOOR, _ADMIN, _PICKER, _PICKER_HTTP, _METRICS = 17_000, 17_010, 17_020, 17_021, 17_030
+_DOOR, _METRICS = 17_000, 17_030
+# After the first door.
+_ADMIN, _PICKER, _PICKER_HTTP = 10, 20, 21
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class Setting:
     sealed: bool = False
     limits: tuple[int | None, ...] = ()
     """Requests a minute of each tenant; none where it ends."""
+    first_port: int = _DOOR
+    """Of the 22 that Freehold's gateways and picker take."""
 
     def by_model(self) -> dict[str, tuple[Address, ...]]:
         """The workers that serve each model of the workload."""
@@ -72,17 +86,21 @@ class Router:
     """Sends each request to the workers of its model."""
 
 
-def freehold(policy: Policy, *, sessions: bool = False) -> Router:
+def freehold(policy: Policy, *, sessions: bool = False, python: bool = False) -> Router:
+    """With the picker that has been built (`make picker`), or the one in Python."""
+
     @contextmanager
     def opened(setting: Setting) -> Iterator[Door]:
         gateway = _gateway(setting, policy)
         with ExitStack() as stack:
             picker = setting.folder / "picker.json"
             picker.write_text(json.dumps(launch.picker_config(gateway)))
-            processes = [stack.enter_context(_process(launch.picker_argv(picker), setting.folder))]
-            ports = range(_DOOR, _DOOR + setting.workload.gateways)
+            argv = launch.picker_argv(picker, python=python)
+            processes = [stack.enter_context(_process(argv, setting.folder))]
+            ports = range(gateway.port, gateway.port + setting.workload.gateways)
             for place, port in enumerate(ports):
-                replica = dataclasses.replace(gateway, port=port, admin_port=_ADMIN + place)
+                admin = gateway.admin_port + place
+                replica = dataclasses.replace(gateway, port=port, admin_port=admin)
                 config = setting.folder / f"envoy-{place}.json"
                 config.write_text(json.dumps(envoy.bootstrap(replica)))
                 argv = launch.envoy_argv(config, concurrency=1)
@@ -91,18 +109,19 @@ def freehold(policy: Policy, *, sessions: bool = False) -> Router:
             keys = [key.secret for key in gateway.keys]
             yield Door(_through(ports, keys, sessions), processes)
 
-    return Router(f"freehold {policy}", opened, many_models=True)
+    name = f"freehold {policy}{', picker in Python' if python else ''}"
+    return Router(name, opened, many_models=True)
 
 
 def _gateway(setting: Setting, policy: Policy) -> Gateway:
     pools = []
     for model, workers in setting.by_model().items():
         named = tuple(Worker(f"{model}-{n}", *worker) for n, worker in enumerate(workers))
-        role = "embed" if model == "embed" else "generate"
-        pools.append(Pool(model, role, (model,), named, policy))
+        pools.append(Pool(model, _ROLES.get(model, "generate"), (model,), named, policy))
+    first = setting.first_port
     return Gateway(
-        port=_DOOR,
-        admin_port=_ADMIN,
+        port=first,
+        admin_port=first + _ADMIN,
         pools=tuple(pools),
         keys=tuple(
             ApiKey(f"key-{n}", f"tenant-{n}", requests_per_minute=limit)
@@ -110,8 +129,8 @@ def _gateway(setting: Setting, policy: Policy) -> Gateway:
                 range(setting.tenants), chain(setting.limits, repeat(None)), strict=False
             )
         ),
-        picker=(HOST, _PICKER),
-        picker_http=(HOST, _PICKER_HTTP),
+        picker=(HOST, first + _PICKER),
+        picker_http=(HOST, first + _PICKER_HTTP),
         sealed=setting.sealed,
         access_log="/dev/null",
     )

@@ -23,7 +23,7 @@ _WORDS = (
     .read_text(encoding="utf-8")
     .split()
 )
-CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
+CHAT, EMBED, RERANK = "/v1/chat/completions", "/v1/embeddings", "/v1/rerank"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,21 @@ class Workload:
                 prompt, found = prompt + len(text) / 4, found + there * BLOCK_TOKENS
                 known.update(chain)
         return found / prompt if prompt else 0.0
+
+
+def warm_up(workload: Workload) -> list[Call]:
+    """A short request of each client, so that connections are there before what is measured."""
+    calls = []
+    for number in range(workload.clients):
+        model, _ = workload.models[number % len(workload.models)]
+        text = f"{number}: {model}"
+        if model == "embed":
+            calls += _at_once(EMBED, model, text, input=text)
+        elif model == "rerank":
+            calls += _at_once(RERANK, model, text, query=text, documents=[text])
+        else:
+            calls.append(_call([_message("user", text)], text, model))
+    return calls
 
 
 class Writer:
@@ -172,22 +187,44 @@ def mixed(seed: int, scale: float) -> Workload:
         for conversation in hot_prompt(seed + 1, scale / 3).conversations
     ]
     embeddings = [
-        [
-            Call(
-                "embed",
-                EMBED,
-                "embed",
-                {"input": writer.text(200)},
-                streamed=False,
-                session=f"e-{n}",
-            )
-        ]
+        _at_once(EMBED, "embed", f"e-{n}", input=writer.text(200))
         for n in range(round(200 * scale))
     ]
     calls = [*one, *two, *embeddings]
     writer.random.shuffle(calls)
     models = (("chat", 0.5), ("other", 0.25), ("embed", 0.25))
     return Workload("mixed", "two models and embeddings", 32, tuple(calls), models=models)
+
+
+def _at_once(path: str, model: str, session: str, **body: Any) -> Conversation:
+    return [Call(model, path, model, body, streamed=False, session=session)]
+
+
+def embed(seed: int, scale: float) -> Workload:
+    """Passages to be indexed, short ones and long ones."""
+    writer = Writer(seed)
+    calls = tuple(
+        _at_once(EMBED, "embed", f"e-{n}", input=writer.text(writer.random.choice((30, 200, 1000))))
+        for n in range(round(1000 * scale))
+    )
+    models = (("embed", 1.0),)
+    return Workload("embed", "embeddings of passages", 32, calls, models=models)
+
+
+def rerank(seed: int, scale: float) -> Workload:
+    """A question of its own each time; some documents are found more often than others."""
+    writer = Writer(seed)
+    documents = [writer.text(writer.random.choice((50, 100, 300))) for _ in range(200)]
+    calls = tuple(
+        _at_once(
+            *(RERANK, "rerank", f"r-{n}"),
+            query=writer.text(20),
+            documents=_zipf(writer, writer.random.choice((5, 20)), documents),
+        )
+        for n in range(round(500 * scale))
+    )
+    models = (("rerank", 1.0),)
+    return Workload("rerank", "questions beside documents found for them", 32, calls, models=models)
 
 
 def slow_worker(seed: int, scale: float) -> Workload:
@@ -213,6 +250,8 @@ WORKLOADS: dict[str, Callable[[int, float], Workload]] = {
     "W2s": retrieval_system,
     "W3": hot_prompt,
     "W4": unique,
+    "embed": embed,
+    "rerank": rerank,
     "mixed": mixed,
     "slow": slow_worker,
     "churn": coming_and_going,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .model import Address, Policy, Pool, Worker, is_ip
-from .names import DESTINATION, Json, any_proto, typed
+from .names import DESTINATION, ENGINE_HOST, Json, any_proto, typed
+from .overload import BUFFER_BYTES
 
 # Envoy's limits are for services that must be protected from it; engines queue and refuse by
 # themselves. The default of 1,024 let held requests bypass the picker (seen 2026-11-23, Envoy 1.40).
@@ -30,6 +31,7 @@ def pool_cluster(pool: Pool) -> Json:
         "name": pool.name,
         **_endpoints(pool),
         "connect_timeout": "1s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "load_balancing_policy": {"policies": [_chosen_worker(pool.policy)]},
         "circuit_breakers": unlimited(),
         "health_checks": [_health_check(pool.health_path)],
@@ -156,13 +158,13 @@ def _health_check(path: str) -> Json:
         "no_traffic_interval": f"{_CHECK_INTERVAL_SECONDS}s",
         "unhealthy_threshold": _FAILED_CHECKS,
         "healthy_threshold": 1,
-        "http_health_check": {"path": path, "host": "engine"},
+        "http_health_check": {"path": path, "host": ENGINE_HOST},
     }
 
 
 def _outlier_detection() -> Json:
-    """Connections that fail take a worker out at once; its answers never do, since a full queue (503)
-    is no illness."""
+    """Connections that fail take a worker out at once. Its answers never do, since a full queue (503) is no
+    illness; who answers badly is for the picker to find (`picker.illness`)."""
     return {
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": 2,

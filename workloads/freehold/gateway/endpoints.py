@@ -6,17 +6,17 @@ from .model import Pool, Role
 
 MODELS = "/v1/models"
 
-_TOKENS = ("/tokenize", "/detokenize")
+TOKENS = ("/tokenize", "/detokenize")
 ENDPOINTS: dict[Role, tuple[str, ...]] = {
     "generate": (
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/responses",
         "/v1/messages",
-        *_TOKENS,
+        *TOKENS,
     ),
-    "embed": ("/v1/embeddings", *_TOKENS),
-    "rerank": ("/v1/rerank", "/rerank", "/v1/score", "/score", *_TOKENS),
+    "embed": ("/v1/embeddings", *TOKENS),
+    "rerank": ("/v1/rerank", "/rerank", "/v1/score", "/score", *TOKENS),
 }
 ALL = tuple(dict.fromkeys(path for paths in ENDPOINTS.values() for path in paths))
 # What Bedrock answers for the models that can be pools (gpt-oss has no Responses at this endpoint).

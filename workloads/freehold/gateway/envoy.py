@@ -8,8 +8,10 @@ from .clusters import plain_cluster, pool_cluster
 from .filters import http_filters, router
 from .model import Address, Certificate, Gateway, Pool
 from .names import Json, any_proto, typed
+from .overload import listener_bounds, overload_manager, timeouts
 from .picking import picker_cluster
 from .refusals import local_replies
+from .reports import bad_answers
 from .routes import route_configuration
 from .usage import usage_counters
 
@@ -24,13 +26,15 @@ _RUNTIME = {"re2.max_program_size.error_level": 1000}
 def bootstrap(gateway: Gateway) -> Json:
     """The whole configuration. It holds the keys: write it where only its owner can read it."""
     door = _listener("door", (gateway.host, gateway.port), _door(gateway), gateway.certificate)
-    listeners = [door]
+    listeners = [{**door, **listener_bounds()}]
     clusters = [_cluster(pool, gateway) for pool in gateway.pools]
     if gateway.picker:
         standby = [gateway.picker_standby] if gateway.picker_standby else []
         clusters.append(picker_cluster(gateway.picker, *standby))
     if gateway.stats:
-        listeners.append(_listener("stats", gateway.stats, _stats()))
+        stats = _listener("stats", gateway.stats, _stats())
+        # Probes and scrapes get in when the door is full.
+        listeners.append({**stats, "ignore_global_conn_limit": True})
         clusters.append(plain_cluster(_ADMIN, ("127.0.0.1", gateway.admin_port)))
     admin_paths = _ADMIN_PATHS + (_DRAIN_PATH if gateway.drainable else "")
     return {
@@ -38,7 +42,9 @@ def bootstrap(gateway: Gateway) -> Json:
         "admin": {
             "address": _address(("127.0.0.1", gateway.admin_port)),
             "allow_paths": [{"safe_regex": {"regex": admin_paths}}],
+            "ignore_global_conn_limit": True,
         },
+        "overload_manager": overload_manager(),
         "layered_runtime": {"layers": [{"name": "static", "static_layer": _RUNTIME}]},
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
@@ -56,7 +62,11 @@ def _door(gateway: Gateway) -> Json:
         route_config=route_configuration(gateway),
         http_filters=http_filters(gateway),
         local_reply_config=local_replies(gateway),
-        access_log=[access_log(gateway.access_log), *usage_counters()],
+        access_log=[
+            access_log(gateway.access_log),
+            *usage_counters(),
+            *([bad_answers()] if gateway.picker else []),
+        ],
         early_header_mutation_extensions=[_strip_internal_headers()],
         # Paths are matched as sent (exact ones only), so there is nothing to normalise.
         normalize_path=False,
@@ -64,12 +74,9 @@ def _door(gateway: Gateway) -> Json:
         # The client's own x-request-id, or a new one, all the way down and back.
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
-        # A stream may be silent while its request waits in a queue or a long prompt is read; an hour
-        # without a byte is a dead one.
-        stream_idle_timeout="3600s",
-        request_headers_timeout="10s",
         use_remote_address=True,
         server_header_transformation="PASS_THROUGH",
+        **timeouts(),
     )
 
 

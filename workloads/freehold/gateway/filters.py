@@ -14,6 +14,8 @@ from .names import (
     PICKER_FILTER,
     PREFIX,
     SEAL_FILTER,
+    STREAM,
+    USAGE_ASKED,
     Json,
     any_proto,
     typed,
@@ -22,7 +24,7 @@ from .picking import endpoint_picker
 from .refusals import busy_engines
 from .rollout import draw_lots
 from .sealing import seal
-from .usage import read_usage
+from .usage import ask_for_usage, read_usage
 
 _LUA_PROTO = "envoy.extensions.filters.http.lua.v3.Lua"
 
@@ -34,16 +36,29 @@ def http_filters(gateway: Gateway) -> list[Json]:
         authentication(gateway.keys),
         rate_limits(gateway),
         busy_engines(),
+        _told_size(gateway.max_body_bytes),
         _whole_body(gateway.max_body_bytes),
         read_usage(),
         *([seal(gateway.keys)] if gateway.sealed else []),
         *([draw_lots()] if any(pool.rollout for pool in gateway.pools) else []),
-        *([endpoint_picker()] if gateway.picker else []),
+        *([_unless_refused(endpoint_picker())] if gateway.picker else []),
         _unless_picked("prefix", _hash_of_prefix()),
         _unless_picked("model", _model_of_body()),
+        ask_for_usage(),
         _aliases(),
         router(),
     ]
+
+
+def _told_size(max_bytes: int) -> Json:
+    """Who says that the body is too long is not listened to; one in chunks is read up to the limit."""
+    lua = f"""
+function envoy_on_request(handle)
+  local length = tonumber(handle:headers():get("content-length") or "")
+  if length and length > {max_bytes} then handle:respond({{[":status"] = "413"}}, "") end
+end
+"""
+    return typed("size", _LUA_PROTO, default_source_code={"inline_string": lua})
 
 
 def _whole_body(max_bytes: int) -> Json:
@@ -79,7 +94,17 @@ def _model_of_body() -> Json:
     }
     return any_proto(
         "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
-        request_rules={"rules": [rule], "allow_content_types_regex": _ANY_TYPE},
+        request_rules={
+            "rules": [
+                rule,
+                {"selectors": [{"key": "stream"}], "on_present": found(STREAM)},
+                {
+                    "selectors": [{"key": "stream_options"}, {"key": "include_usage"}],
+                    "on_present": found(USAGE_ASKED),
+                },
+            ],
+            "allow_content_types_regex": _ANY_TYPE,
+        },
     )
 
 
@@ -116,19 +141,36 @@ def _unless_picked(name: str, config: Json) -> Json:
         "envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
         value={"present_match": True},
     )
-    skip = any_proto("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
     picked = {
-        "single_predicate": {
-            "input": {"name": "body", "typed_config": body},
-            "custom_match": {"name": "anything", "typed_config": anything},
-        }
+        "input": {"name": "body", "typed_config": body},
+        "custom_match": {"name": "anything", "typed_config": anything},
     }
-    action = {"action": {"name": "skip", "typed_config": skip}}
+    return _unless(picked, name, config)
+
+
+def _unless_refused(picker: Json) -> Json:
+    """The picker hears of answers too. Without this it would hear of every 401 and 429, from whoever sends
+    them, and of what is no HTTP: that refusal waits for nobody, and was lost (seen with Envoy 1.40)."""
+    status = any_proto("envoy.type.matcher.v3.HttpResponseStatusCodeClassMatchInput")
+    refused = {
+        "input": {"name": "status", "typed_config": status},
+        "value_match": {"exact": "4xx"},
+    }
+    return _unless(refused, picker["name"], picker["typed_config"])
+
+
+def _unless(predicate: Json, name: str, config: Json) -> Json:
+    """A filter that is skipped where the predicate holds."""
+    skip = any_proto("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    matcher = {
+        "predicate": {"single_predicate": predicate},
+        "on_match": {"action": {"name": "skip", "typed_config": skip}},
+    }
     return typed(
         name,
         "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
         extension_config={"name": name, "typed_config": config},
-        xds_matcher={"matcher_list": {"matchers": [{"predicate": picked, "on_match": action}]}},
+        xds_matcher={"matcher_list": {"matchers": [matcher]}},
     )
 
 
@@ -144,6 +186,10 @@ local function end_of_string(text, at)
   return at
 end
 
+local function plain(key)
+  return (key:gsub("\\\\u00(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
 local function top_level_model(text)
   local depth, at, first, last = 0, 0, nil, nil
   while true do
@@ -155,7 +201,7 @@ local function top_level_model(text)
     else
       local closing = end_of_string(text, at)
       local _, value = text:find('^%s*:%s*"', closing + 1)
-      if depth == 1 and value and text:sub(at, closing) == '"model"' then
+      if depth == 1 and value and plain(text:sub(at, closing)) == '"model"' then
         first, last = value, end_of_string(text, value)
       end
       at = closing
@@ -168,7 +214,10 @@ function envoy_on_request(handle)
   if served == nil then return end
   local body = handle:body()
   local text = body:getBytes(0, body:length())
-  if handle:metadata():get("unsealed") then text = text:gsub(',"cache_salt":"[%w-]+"}$', "}") end
+  if handle:metadata():get("unsealed") then
+    text = text:gsub(',"cache_salt":"[%w-]+"(})$', "%1")
+    text = text:gsub(',"cache_salt":"[%w-]+"(,"stream_options":{"include_usage":true}})$', "%1")
+  end
   local first, last = top_level_model(text)
   if first then body:setBytes(text:sub(1, first) .. served .. text:sub(last)) end
 end

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from . import compiled
 from .model import Gateway, Pool
 from .rollout import share_of
 
@@ -33,8 +35,13 @@ def envoy_argv(config_path: Path, *, concurrency: int = 2, log_level: str = "war
     ]
 
 
-def picker_argv(config_path: Path) -> list[str]:
-    return [sys.executable, "-m", "freehold.gateway.picker", str(config_path)]
+def picker_argv(config_path: Path, *, python: bool = False) -> list[str]:
+    """The compiled picker where it has been built, else the one in Python; which also serves where
+    `python`, or FREEHOLD_PICKER=python in the environment, says so."""
+    python = python or os.environ.get("FREEHOLD_PICKER") == "python"
+    program = None if python else compiled.program()
+    start = [str(program)] if program else [sys.executable, "-m", "freehold.gateway.picker"]
+    return [*start, str(config_path)]
 
 
 def picker_config(gateway: Gateway) -> dict[str, Any]:
@@ -49,6 +56,7 @@ def picker_config(gateway: Gateway) -> dict[str, Any]:
         "pools": [
             {
                 "name": pool.name,
+                "role": pool.role,
                 "policy": pool.policy,
                 "served": {**{name: name for name in pool.models}, **pool.aliases},
                 "sources": _sources(pool),

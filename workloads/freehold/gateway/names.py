@@ -8,9 +8,10 @@ from typing import Any
 Json = dict[str, Any]
 
 # Dynamic metadata cannot be sent by a client, so what routes is kept there: the body's model, or what
-# is wrong with the body.
+# is wrong with the body. And what the body says of `stream` and of `stream_options.include_usage`.
 BODY = "freehold.body"
 MODEL, FAULT = "model", "fault"
+STREAM, USAGE_ASKED = "stream", "usage-asked"
 NOT_JSON, NO_MODEL = "not-json", "no-model"
 
 # Where Envoy's RBAC filter leaves the name of the rule that let a request in: the tenant.
@@ -21,6 +22,8 @@ TENANT = "enforced_effective_policy_id"
 DESTINATION = "x-gateway-destination-endpoint"
 WORKER = "x-freehold-worker"
 SESSION = "x-session-id"
+# What engines are called in `Host`, whatever a client calls the gateway.
+ENGINE_HOST = "engine"
 # Which pool answered.
 POOL = "x-freehold-pool"
 # Where the client's session, or else chance, falls between 0 and LOTS: below a rollout's share its pool

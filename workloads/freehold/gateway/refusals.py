@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from .model import ApiKey, Gateway, Pool
 from .names import BODY, MODEL, RBAC, TENANT, Json, metadata_is, typed
@@ -56,6 +57,7 @@ def local_replies(gateway: Gateway) -> Json:
     max_body_bytes, replicas = gateway.max_body_bytes, gateway.replicas
     return {
         "mappers": [
+            *_malformed(),
             _mapper(
                 _status(403),  # the RBAC filter's, and nobody else's
                 error(
@@ -87,14 +89,25 @@ def local_replies(gateway: Gateway) -> Json:
                 )
                 for key in limited
             ),
-            _mapper(
-                {"response_flag_filter": {"flags": ["DPE"]}},
-                error("This is not well-formed HTTP.", "bad_request"),
-            ),
             *(_without_workers(pool) for pool in gateway.pools if pool.start_seconds is not None),
             _mapper(_status(500, "GE"), UNAVAILABLE, status=503),
         ]
     }
+
+
+def _malformed() -> Iterator[Json]:
+    """What Envoy refuses before a route or a filter of ours has seen it."""
+    switches = error("This gateway opens no tunnel and switches to no protocol.", "upgrade_refused")
+    yield _mapper(_details("== 'upgrade_failed'"), switches, status=400)
+    large = error("The headers are larger than 60 KiB, or more than 100.", "headers_too_large")
+    yield _mapper(_status(431), large)
+    malformed = error("This is not well-formed HTTP/1.1 or HTTP/2.", "bad_request")
+    # 501: a transfer coding other than `chunked`. It is the client's mistake, not the gateway's.
+    yield _mapper(_status(501), malformed, status=400)
+    for code in (400, 408, 426):
+        yield _mapper(_both(_status(code), _details("!= 'direct_response'")), malformed)
+    nowhere = error("No such path.", "path_not_found")  # `OPTIONS *`
+    yield _mapper(_both(_status(404), _details("!= 'direct_response'")), nowhere)
 
 
 def _without_workers(pool: Pool) -> Json:
@@ -157,6 +170,16 @@ def _status(code: int, op: str = "EQ") -> Json:
 def _tenant(tenant: str) -> Json:
     matcher = metadata_is(RBAC, TENANT, [tenant])
     return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
+
+
+def _details(comparison: str) -> Json:
+    """What answered, in Envoy's words: "direct_response" is a route of ours."""
+    expression = typed(
+        "details",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        expression=f"response.code_details {comparison}",
+    )
+    return {"extension_filter": expression}
 
 
 def _both(*filters: Json) -> Json:

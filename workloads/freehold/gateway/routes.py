@@ -11,6 +11,7 @@ from .model import ApiKey, Gateway, Pool, Role
 from .names import (
     BODY,
     DESTINATION,
+    ENGINE_HOST,
     FAULT,
     MODEL,
     NOT_JSON,
@@ -26,10 +27,13 @@ from .names import (
 )
 from .refusals import UNAVAILABLE, direct, error, set_header
 from .rollout import drew, moved_names, share_of
-from .sealing import unsealed
+from .sealing import spoilt, unsealed
 
 # OpenAI's field says when a model was made; it must not change from one answer to the next.
 _CREATED = 1_700_000_000
+# What vLLM obeys in a header, meant for a router in front of it: who is served before others, by which
+# data-parallel rank, and that the answer tell the engine's load (vLLM 0.32).
+_ORDERS = ("x-vllm-priority", "x-data-parallel-rank", "endpoint-load-metrics-format")
 _KIND: dict[Role, str] = {
     "generate": "a generating model",
     "embed": "an embedding model",
@@ -42,7 +46,7 @@ def route_configuration(gateway: Gateway) -> Json:
         "name": "door",
         "domains": ["*"],
         "routes": [*_routes(gateway)],
-        "request_headers_to_remove": ["authorization"],
+        "request_headers_to_remove": ["authorization", *_ORDERS],
     }
     return {"name": "door", "virtual_hosts": [door]}
 
@@ -50,9 +54,10 @@ def route_configuration(gateway: Gateway) -> Json:
 def _routes(gateway: Gateway) -> Iterator[Json]:
     """First match wins. The body's model is known only once the filters have read the body; until
     then a request stands on the last of its path's routes."""
+    yield _tunnel_refusal()
     yield from _model_list(gateway.pools)
     yield from _method_refusals()
-    yield from _body_refusals()
+    yield from _body_refusals(gateway.sealed)
     for key in gateway.keys:
         yield from _tenant_refusals(key, gateway.pools)
     if gateway.sealed:
@@ -62,6 +67,13 @@ def _routes(gateway: Gateway) -> Iterator[Json]:
         yield _wrong_endpoint(pool)
     yield from _model_refusals(gateway.pools)
     yield from _path_refusals()
+
+
+def _tunnel_refusal() -> Json:
+    """Envoy refuses `CONNECT` as soon as a route matches it (no other does: it has no path), and else
+    waits for the end of a body that never ends."""
+    refusal = error("This gateway opens no tunnel.", "method_not_allowed")
+    return {"match": {"connect_matcher": {}}, **direct(405, refusal)}
 
 
 def _model_list(pools: tuple[Pool, ...]) -> Iterator[Json]:
@@ -112,7 +124,7 @@ def _method_refusals() -> Iterator[Json]:
     }
 
 
-def _body_refusals() -> Iterator[Json]:
+def _body_refusals(sealed: bool) -> Iterator[Json]:
     not_json = direct(
         400,
         error(
@@ -133,6 +145,8 @@ def _body_refusals() -> Iterator[Json]:
         **without_body(),
     }
     yield {"match": {**_paths(ALL), "dynamic_metadata": [_fault(NOT_JSON)]}, **not_json}
+    if sealed:
+        yield {"match": {**_paths(ALL), "dynamic_metadata": spoilt()}, **not_json}
 
 
 def _tenant_refusals(key: ApiKey, pools: tuple[Pool, ...]) -> Iterator[Json]:
@@ -229,6 +243,7 @@ def _action(pool: Pool, retry: bool) -> Json:
     action: Json = {
         "cluster": pool.name,
         "timeout": "0s",  # an answer takes as long as it takes
+        "host_rewrite_literal": ENGINE_HOST,
         "hash_policy": [
             {"header": {"header_name": SESSION}, "terminal": True},
             {"header": {"header_name": PREFIX}},

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .last_key import APPEND_LUA
 from .model import ApiKey
 from .names import BODY, MODEL, RBAC, SEAL_FILTER, TENANT, Json, metadata_present, typed
 
-# Dynamic metadata: the salt, once it is in the body.
-_SEAL, _SALT = "freehold.seal", "salt"
+# Dynamic metadata: the salt, once it is in the body, or that the body does not end as an object does.
+_SEAL, _SALT, _SPOILT = "freehold.seal", "salt", "spoilt"
 
 
 def salt_of(key: ApiKey) -> str:
@@ -22,25 +23,19 @@ def salt_of(key: ApiKey) -> str:
     return f"group-{key.cache_group}" if key.cache_group else f"tenant-{key.tenant}"
 
 
-# At the end, because the last of several equal keys counts, in vLLM's parser and in the picker's. Either
-# the text before it leaves the parser where a key may follow, at the top level since the body ends here,
-# or it makes no JSON and the request is refused: a client's unclosed string ends at the key's first quote.
 _SEAL_LUA = f"""
 local salts = {{%s}}
-
+{APPEND_LUA}
 function envoy_on_request(handle)
   local rbac = handle:streamInfo():dynamicMetadata():get("{RBAC}") or {{}}
   local salt = salts[rbac["{TENANT}"]]
   local body = handle:body()
   if salt == nil or body == nil then return end
-  local before = math.max(0, body:length() - 1024)
-  local ending = body:getBytes(before, body:length() - before)
-  local closing = ending:find("}}[ \\t\\r\\n]*$")
-  if closing == nil then return end
-  local comma = ending:find("{{[ \\t\\r\\n]*}}[ \\t\\r\\n]*$") and "" or ","
-  local beginning = body:getBytes(0, before + closing - 1)
-  body:setBytes(beginning .. comma .. '"cache_salt":"' .. salt .. '"}}')
-  handle:streamInfo():dynamicMetadata():set("{_SEAL}", "{_SALT}", salt)
+  if append(body, "cache_salt", '"' .. salt .. '"') then
+    handle:streamInfo():dynamicMetadata():set("{_SEAL}", "{_SALT}", salt)
+  else
+    handle:streamInfo():dynamicMetadata():set("{_SEAL}", "{_SPOILT}", true)
+  end
 end
 """
 
@@ -52,6 +47,12 @@ def seal(keys: Sequence[ApiKey]) -> Json:
         "envoy.extensions.filters.http.lua.v3.Lua",
         default_source_code={"inline_string": _SEAL_LUA % salts},
     )
+
+
+def spoilt() -> list[Json]:
+    """Matches a body in which Envoy has found a model although it goes on behind its object: its parser
+    stops at a null byte (1.40)."""
+    return [metadata_present(BODY, MODEL), metadata_present(_SEAL, _SPOILT)]
 
 
 def unsealed() -> list[Json]:

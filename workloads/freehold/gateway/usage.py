@@ -6,70 +6,43 @@ place, and takes the event out again that the client did not ask for."""
 
 from __future__ import annotations
 
-from .names import RBAC, TENANT, USAGE_FILTER, Json, metadata_present, typed
+from .last_key import APPEND_LUA
+from .names import (
+    BODY,
+    RBAC,
+    STREAM,
+    TENANT,
+    USAGE_ASKED,
+    USAGE_FILTER,
+    Json,
+    metadata_present,
+    typed,
+)
 
 _USAGE, _PROMPT, _COMPLETION, _HIDE = "freehold.usage", "prompt", "completion", "hide"
+# For who asks whether an answer was one (`reports`).
+USAGE, PROMPT, GARBLED = _USAGE, _PROMPT, "garbled"
 
-# At the end of the body, because the last of several equal keys counts (as in `sealing`, which comes
-# later): what a client puts into `stream_options` cannot keep its tokens from being counted. Only a top-level
-# `stream` counts, its letters escaped or not: engines refuse `stream_options` without it. Bodies are long:
-# what is rare is looked for by plain text first, and brackets are counted from the nearer end.
+# As the body's last key (see `last_key`): what a client puts into `stream_options` cannot keep its tokens
+# from being counted. Whether it is a stream, and asks by itself, was read by a real parser before; vLLM
+# takes more than `true` for true (pydantic, vLLM 0.32).
+_TRUE = ("true", "1", "1.0", "on", "t", "y", "yes")
 _ASK_LUA = f"""
-local function opened(text, at, last)
-  local depth = 0
-  while true do
-    at = text:find('[%[%]{{}}"]', at)
-    if at == nil or at > last then return depth end
-    local byte = text:byte(at)
-    if byte == 91 or byte == 123 then depth = depth + 1
-    elseif byte ~= 34 then depth = depth - 1
-    else
-      repeat
-        at = text:find('["\\\\]', at + 1)
-        if at == nil then return depth end
-        local escape = text:byte(at) == 92
-        if escape then at = at + 1 end
-      until not escape
-    end
-    at = at + 1
-  end
-end
+{APPEND_LUA}
+local TRUE = {{{", ".join(f'["{word}"]=1' for word in _TRUE)}}}
 
-local function depth_of(text, place)
-  if place < #text / 2 then return opened(text, 1, place - 1) end
-  return -opened(text, place, #text)
-end
-
-local function letter(code)
-  code = tonumber(code, 16)
-  if code >= 97 and code <= 122 then return string.char(code) end
-end
-
-local function is_stream(text)
-  if text:find("\\\\u00", 1, true) then text = text:gsub("\\\\u00([67]%x)", letter) end
-  local place = text:find('"stream"', 1, true)
-  while place do
-    if text:find("^%s*:%s*true", place + 8) and depth_of(text, place) == 1 then return true end
-    place = text:find('"stream"', place + 8, true)
-  end
-  return false
-end
-
-local function asks(text)
-  return text:find('"include_usage"', 1, true) and text:find('"include_usage"%s*:%s*true')
+local function is_true(value)
+  return value ~= nil and TRUE[tostring(value):lower()] ~= nil
 end
 
 function envoy_on_request(handle)
   local path = handle:headers():get(":path"):gsub("%?.*", "")
   if path ~= "/v1/chat/completions" and path ~= "/v1/completions" then return end
-  local body = handle:body()
-  if body == nil then return end
-  local text = body:getBytes(0, body:length())
-  if not is_stream(text) or asks(text) then return end
-  local closing = text:find("}}%s*$", -1024)
-  if closing == nil then return end
-  body:setBytes(text:sub(1, closing - 1) .. ',"stream_options":{{"include_usage":true}}}}')
-  handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{_HIDE}", true)
+  local read = handle:streamInfo():dynamicMetadata():get("{BODY}")
+  if read == nil or not is_true(read["{STREAM}"]) or is_true(read["{USAGE_ASKED}"]) then return end
+  if append(handle:body(), "stream_options", '{{"include_usage":true}}') then
+    handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{_HIDE}", true)
+  end
 end
 """
 
@@ -112,6 +85,15 @@ local function read(text, handle)
 end
 """
 
+# A line of an event stream begins with the name of a field, with a colon or not at all.
+_DOUBT_LUA = f"""
+local function doubt(piece, handle)
+  if piece:find("\\n[^deir:\\r\\n]") then
+    handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{GARBLED}", true)
+  end
+end
+"""
+
 # A token is one event and mostly one piece: those without usage pass untouched.
 _HIDE_LUA = """
 local function is_asked_for_by_us(event)
@@ -124,10 +106,12 @@ local function without_ours(text)
   end))
 end
 
-local function observe(handle)
+local function observe(handle, streams)
   local rest = ""
   for chunk in handle:bodyChunks() do
-    rest = read(rest .. chunk:getBytes(0, chunk:length()), handle)
+    local piece = chunk:getBytes(0, chunk:length())
+    if streams then doubt(piece, handle) end
+    rest = read(rest .. piece, handle)
   end
 end
 
@@ -135,6 +119,7 @@ local function observe_and_hide(handle)
   local rest = ""
   for chunk in handle:bodyChunks() do
     local piece = chunk:getBytes(0, chunk:length())
+    doubt(piece, handle)
     local text = rest .. piece
     local whole = text:match(".*\\n\\r?\\n()") or 1
     if text:find("[DONE]", whole, true) then whole = #text + 1 end
@@ -159,19 +144,28 @@ function envoy_on_response(handle)
     headers:remove("content-length")
     observe_and_hide(handle)
   else
-    observe(handle)
+    observe(handle, streams)
   end
 end
 """
 
 
+def ask_for_usage() -> Json:
+    """Where the body has been read by a parser."""
+    return _script("ask for usage", _ASK_LUA)
+
+
 def read_usage() -> Json:
+    """Before the picker, so that answers come here after it: a piece that changes while their headers wait
+    for the picker would get its own length written into them (seen with Envoy 1.40)."""
+    return _script(USAGE_FILTER, _READ_LUA + _DOUBT_LUA + _HIDE_LUA + _RESPONSE_LUA)
+
+
+def _script(name: str, lua: str) -> Json:
     return typed(
-        USAGE_FILTER,
+        name,
         "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={
-            "inline_string": _ASK_LUA + _READ_LUA + _HIDE_LUA + _RESPONSE_LUA,
-        },
+        default_source_code={"inline_string": lua},
     )
 
 

@@ -91,7 +91,7 @@ def _deployment(
     container = k8s.core.v1.ContainerArgs(
         name="picker",
         image=image,
-        command=["python3", "-m", "freehold.gateway.picker"],
+        command=["freehold-picker"],
         args=[f"{_FOLDER}/picker.json"],
         ports=[
             k8s.core.v1.ContainerPortArgs(name="grpc", container_port=PICKER_PORT),
@@ -99,7 +99,8 @@ def _deployment(
         ],
         readiness_probe=k8s.core.v1.ProbeArgs(http_get=health, period_seconds=2),
         liveness_probe=k8s.core.v1.ProbeArgs(http_get=health, period_seconds=5),
-        # 1,260 to 1,770 small requests a second a core, 90 MiB at rest (measured 2026-11-23).
+        # 0.1 ms of a core for a 4 KB body and 0.75 for 200 KB, 3.4 MiB for each worker's index when it is
+        # full (loadtests/benchmarks/routing/overhead.py, 2026-11-24).
         resources=k8s.core.v1.ResourceRequirementsArgs(
             requests={"cpu": "250m", "memory": "256Mi"}, limits={"memory": "1Gi"}
         ),

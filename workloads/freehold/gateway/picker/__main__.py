@@ -14,6 +14,7 @@ from freehold.config.errors import FreeholdError
 
 from .config import PickerConfig, load
 from .fleet import Fleet
+from .illness import Ward
 from .metrics import serve_http
 from .service import serve_grpc
 
@@ -25,6 +26,8 @@ async def serve(config: PickerConfig) -> None:
         loop.add_signal_handler(number, stopped.set)
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet(config.pools))
+        for pool in config.pools:
+            await stack.enter_async_context(Ward(pool, fleet))
         await stack.enter_async_context(serve_grpc(config, fleet))
         await stack.enter_async_context(serve_http(config.http, fleet))
         await stopped.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from freehold.config.errors import FreeholdError
-from freehold.gateway.model import ENGINE_HEALTH, Address, Policy
+from freehold.gateway.model import ENGINE_HEALTH, Address, Policy, Role
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class PoolConfig:
     share: Share | None = None
     """Of its requests, another pool's."""
     health_path: str = ENGINE_HEALTH
+    role: Role = "generate"
+
+    @property
+    def model(self) -> str:
+        """The name that every worker of it knows."""
+        return next(iter(self.served.values()))
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ def load(path: Path) -> PickerConfig:
                     sources=tuple(WorkerSource(**source) for source in pool["sources"]),
                     share=Share(**pool["share"]) if pool["share"] else None,
                     health_path=pool["health_path"],
+                    role=pool["role"],
                 )
                 for pool in data["pools"]
             ),

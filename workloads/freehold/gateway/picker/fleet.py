@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,6 +10,7 @@ from types import TracebackType
 from freehold.gateway.model import join_address
 
 from .config import PoolConfig, WorkerSource
+from .http import fetch
 from .policy import Worker
 
 # As in the Envoy configuration (clusters): names are looked up anew every 5 s; a refused connection is
@@ -48,11 +48,18 @@ class Fleet:
     def workers(self) -> list[Worker]:
         return [worker for pool in self._workers.values() for worker in pool.values()]
 
-    def up(self, pool: str) -> list[Worker]:
+    def healthy(self, pool: str) -> list[Worker]:
         return [worker for worker in self._workers[pool].values() if worker.up]
 
+    def up(self, pool: str) -> list[Worker]:
+        """The workers to pick from."""
+        return [worker for worker in self.healthy(pool) if not worker.left_out]
+
+    def leaves_out(self, pool: str) -> bool:
+        return any(worker.left_out for worker in self._workers[pool].values())
+
     def at(self, pool: str, address: str) -> Worker | None:
-        return self._workers[pool].get(address)
+        return self._workers.get(pool, {}).get(address)
 
     async def look_up(self) -> None:
         """Finds every pool's workers. A name that cannot be resolved leaves its pool as it was."""
@@ -97,28 +104,15 @@ async def _keep_checking(worker: Worker, path: str) -> None:
     while True:
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
-                answered = await _healthy(worker.address, path)
+                status, _ = await fetch("GET", worker.address, path)
+            answered = status == 200
             silent = 0
         except TimeoutError:
             silent += 1
             answered = silent < _SILENT_CHECKS and worker.up
-        except OSError:
+        except (OSError, ValueError):
             answered = False
         if worker.up and not answered:
             worker.index.clear()  # what comes back is a new engine with an empty cache
         worker.up = answered
         await asyncio.sleep(_CHECK_SECONDS)
-
-
-async def _healthy(address: str, path: str) -> bool:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    try:
-        request = f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
-        status = await reader.readline()
-        return status.split(b" ")[1:2] == [b"200"]
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 # 16 MiB of prompt, about 4 million tokens: more than one worker's KV cache. Too big costs nothing but
@@ -19,11 +20,13 @@ class PrefixIndex:
         return len(self._chunks)
 
     def matched(self, chain: Sequence[int]) -> int:
-        """Number of chunks, from the beginning, that are in the index."""
-        for length, chunk in enumerate(chain):
-            if chunk not in self._chunks:
-                return length
-        return len(chain)
+        """Number of chunks, from the beginning, that are in the index. A chunk is never forgotten before
+        what follows it (`add`), so the last one is searched for: by doubling, then by halves."""
+        known, end = self._chunks, 1
+        while end <= len(chain) and chain[end - 1] in known:
+            end *= 2
+        last = min(end, len(chain))
+        return bisect_left(chain, True, end // 2, last, key=lambda chunk: chunk not in known)
 
     def add(self, chain: Sequence[int]) -> None:
         """The last chunk first, so that a prompt is forgotten from its end: without its beginning the

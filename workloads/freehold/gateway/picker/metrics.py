@@ -28,6 +28,11 @@ ELSEWHERE = Counter(
     "Requests that another worker served than was picked: it was busy or away",
     ["pool"],
 )
+ILL = Counter(
+    "freehold_picker_worker_ill",
+    "Times that a worker answered worse than its peers: it fails, or is slow",
+    ["pool", "worker", "why"],
+)
 
 
 class FleetCollector(Collector):
@@ -44,7 +49,7 @@ class FleetCollector(Collector):
         up = GaugeMetricFamily("freehold_picker_worker_up", "1 if it may be picked", labels=labels)
         for worker in self._fleet.workers():
             in_flight.add_metric([worker.pool, worker.name], worker.in_flight)
-            up.add_metric([worker.pool, worker.name], float(worker.up))
+            up.add_metric([worker.pool, worker.name], float(worker.up and not worker.left_out))
         yield from (in_flight, up)
 
 
@@ -77,7 +82,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             % (status, kind, len(body), body)
         )
         await writer.drain()
-    except (OSError, TimeoutError, IndexError, asyncio.IncompleteReadError, ValueError):
+    except (OSError, TimeoutError, IndexError, EOFError, asyncio.LimitOverrunError, ValueError):
         pass
     finally:
         writer.close()

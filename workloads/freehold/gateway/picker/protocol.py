@@ -10,7 +10,7 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2
 
-from freehold.gateway.names import BODY, DESTINATION, LOT, LOTS, MODEL, PICKER_FILTER, SESSION
+from freehold.gateway.names import BODY, DESTINATION, LOT, LOTS, PICKER_FILTER, SESSION
 
 # Generated classes are made at import time, out of sight of a type checker.
 _core: Any = base_pb2
@@ -62,11 +62,13 @@ def goes_on(message: Message) -> bytes:
             return _ANSWER_GOES_ON
 
 
-def routed(model: str, addresses: Sequence[str], *, lot_taken_back: bool = False) -> bytes:
-    """Where to (the second address is for a retry), and the body's model, so that Envoy need not parse
-    the body again. Without an address the choice is Envoy's. A lot that is taken back is in no share."""
+def routed(
+    known: dict[str, Any], addresses: Sequence[str], *, lot_taken_back: bool = False
+) -> bytes:
+    """Where to (the second address is for a retry), and what is known of the body, so that Envoy need not
+    parse it again. Without an address the choice is Envoy's. A lot that is taken back is in no share."""
     response = _messages.ProcessingResponse(request_body=_messages.BodyResponse())
-    response.dynamic_metadata.update({BODY: {MODEL: model}})
+    response.dynamic_metadata.update({BODY: known})
     common = response.request_body.response
     common.clear_route_cache = True
     if lot_taken_back:

@@ -16,7 +16,7 @@ from . import metrics
 from .config import PickerConfig, PoolConfig
 from .fleet import Fleet
 from .policy import Pick, Worker, by_prefix, by_session
-from .prompt import Prompt, prompt_of, read
+from .prompt import Prompt, known_of, prompt_of, read
 from .protocol import (
     Message,
     RequestBody,
@@ -26,6 +26,8 @@ from .protocol import (
     goes_on,
     routed,
 )
+from .reports import decode as decode_reports
+from .reports import takes_reports
 
 
 class Picker:
@@ -49,6 +51,10 @@ class Picker:
         if share.pool is None:
             return None, False
         return (self._by_name[share.pool], False) if self.fleet.up(share.pool) else (pool, True)
+
+    def chooses(self, pool: PoolConfig) -> bool:
+        """Whether the choice is the picker's. Envoy's own policies do not know who is left out."""
+        return pool.policy == "prefix" or self.fleet.leaves_out(pool.name)
 
     def choose(self, pool: PoolConfig, prompt: Prompt, session: str | None) -> list[Worker]:
         """The worker to try, and the one to retry on; none where all are away."""
@@ -90,6 +96,8 @@ class Request:
         return goes_on(message)
 
     def end(self) -> None:
+        if self._worker:
+            self._worker.ended += 1
         self._count_at(None)
 
     def _pick(self, content: bytes) -> bytes | None:
@@ -100,13 +108,13 @@ class Request:
             return None
         self._pool, taken_back = self._picker.pool_for(model, self._lot)
         workers: list[Worker] = []
-        if self._pool and self._pool.policy == "prefix":
+        if self._pool and self._picker.chooses(self._pool):
             served = self._pool.served
             self._prompt = prompt_of(body, served.get(model) or served[self._pool.name])
             workers = self._picker.choose(self._pool, self._prompt, self._session)
             self._count_at(workers[0] if workers else None)
         addresses = [worker.address for worker in workers]
-        return routed(model, addresses, lot_taken_back=taken_back)
+        return routed(known_of(body), addresses, lot_taken_back=taken_back)
 
     def _served_by(self, upstream: str) -> None:
         """A retry, a pin or Envoy's own policy may have sent it elsewhere than was picked."""
@@ -149,6 +157,13 @@ async def serve_grpc(config: PickerConfig, fleet: Fleet) -> AsyncIterator[None]:
             _service(
                 "envoy.service.ext_proc.v3.ExternalProcessor",
                 Process=grpc.stream_stream_rpc_method_handler(process, decode),  # pyright: ignore
+            ),
+            _service(
+                "envoy.service.accesslog.v3.AccessLogService",
+                StreamAccessLogs=grpc.stream_unary_rpc_method_handler(
+                    takes_reports(fleet),  # pyright: ignore
+                    decode_reports,
+                ),
             ),
             _service("grpc.health.v1.Health", Check=grpc.unary_unary_rpc_method_handler(_serving)),
         )
