@@ -15,25 +15,29 @@ _BEGIN = os.getpid() * 64 % _COUNT
 _next = itertools.islice(itertools.cycle(range(_FIRST, _FIRST + _COUNT)), _BEGIN, None)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on, none given out twice soon."""
+    tried = itertools.islice(_next, _COUNT)
+    return list(itertools.islice(filter(_is_free, tried), count))
+
+
 def free_row(count: int) -> list[int]:
     """The same, one after the other, for stacks that count from their first port."""
     row: list[int] = []
-    while len(row) < count:
-        (port,) = free_ports(1)
+    for port in itertools.islice(_next, 2 * _COUNT):
+        if not _is_free(port):
+            row = []
+            continue
         row = [*row, port] if row and port == row[-1] + 1 else [port]
-    return row
+        if len(row) == count:
+            return row
+    raise AssertionError(f"no {count} ports in a row from {_FIRST} on are free")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on, none given out twice soon."""
-    ports: list[int] = []
-    for port in itertools.islice(_next, _COUNT):
-        if len(ports) == count:
-            break
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-    return ports
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -282,5 +282,6 @@ def without_path(path: str) -> Callable[[Json], None]:
 
 
 def invented_model(config: Json) -> None:
-    body = routes(config)[0]["direct_response"]["body"]
+    models = (each for each in routes(config) if each["match"].get("path") == "/v1/models")
+    body = next(models)["direct_response"]["body"]
     body["inline_string"] = body["inline_string"].replace('"id": "embed"', '"id": "tiny-embed"')
