@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,4 +88,5 @@ def _names(part: Json) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(installed(), indent=1, sort_keys=True) + "\n")
+    target = Path(sys.argv[1]) if sys.argv[1:] else FILE
+    target.write_text(json.dumps(installed(), indent=1, sort_keys=True) + "\n")
