@@ -71,7 +71,8 @@ def test_an_undersized_stack_misses_and_says_what_was_full(checkout: Path) -> No
     verdict = report["verdict"]
     assert not verdict["met"]
     missed = {check["metric"] for check in verdict["checks"] if not check["met"]}
-    assert missed >= {"median_ttft_ms", "median_tpot_ms"}
+    # Whom the engines take they serve nearly in time; the rest is refused.
+    assert missed >= {"failed requests", "output_throughput"}
     assert verdict["reason"].startswith("KV exhaustion")
     assert f"reason: {verdict['reason']}" in " ".join(done.stdout.split())
     assert verdict["reason"] in (checkout / "out" / "report.html").read_text()
