@@ -73,7 +73,8 @@ def test_an_undersized_stack_misses_and_says_what_was_full(checkout: Path) -> No
     missed = {check["metric"] for check in verdict["checks"] if not check["met"]}
     # Whom the engines take they serve nearly in time; the rest is refused.
     assert missed >= {"failed requests", "output_throughput"}
-    assert verdict["reason"].startswith("KV exhaustion")
+    # The cache or the queue, whichever the moment finds: an engine takes little more than its cache holds.
+    assert verdict["reason"].startswith(("KV exhaustion", "queue"))
     assert f"reason: {verdict['reason']}" in " ".join(done.stdout.split())
     assert verdict["reason"] in (checkout / "out" / "report.html").read_text()
 
