@@ -176,6 +176,26 @@ def gateway_for(
 
 
 @contextmanager
+def started(
+    gateway: Gateway, folder: Path, config: Json | None = None
+) -> Iterator[PickerProcess | None]:
+    """The picker, where the gateway has one, and Envoy, with every engine in rotation; stopped at the end.
+    `config` is Envoy's, where it is not the gateway's own."""
+    with ExitStack() as stack:
+        picker = None
+        if gateway.picker:
+            (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
+            picker = PickerProcess(
+                launch.picker_argv(folder / "picker.json"), folder / "picker.log"
+            )
+            picker.start()
+            stack.callback(picker.kill)
+        stack.enter_context(_envoy(config or envoy.bootstrap(gateway), folder))
+        until(lambda: is_ready(gateway))
+        yield picker
+
+
+@contextmanager
 def running_gateway(
     engines: Engines,
     folder: Path,
@@ -189,16 +209,7 @@ def running_gateway(
     config = envoy.bootstrap(gateway)
     if broken:
         broken(config)
-    picker_process = None
-    with ExitStack() as stack:
-        if picker:
-            (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
-            argv = launch.picker_argv(folder / "picker.json")
-            picker_process = PickerProcess(argv, folder / "picker.log")
-            picker_process.start()
-            stack.callback(picker_process.kill)
-        stack.enter_context(_envoy(config, folder))
-        until(lambda: is_ready(gateway))
+    with started(gateway, folder, config) as picker_process:
         yield Bench(
             base_url=f"http://127.0.0.1:{gateway.port}",
             key=KEY,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,12 +17,11 @@ import pytest
 from ports import free_ports
 from simulator.conftest import Fleet, Server
 
-from freehold.gateway import launch
 from freehold.gateway.model import ApiKey, Gateway, Policy, Pool, Worker
 from freehold.gateway.picker.illness import most_left_out, verdict
 from freehold.gateway.picker.probe import makes_sense
 
-from .running import KEY, envoy_process, is_ready, until
+from .running import KEY, started, until
 
 # Ten times slower is told from a busy machine only if a token takes its time.
 TIMING = {"step_seconds": 0.02, "sequence_seconds": 0.0, "token_seconds": 0.0}
@@ -103,12 +101,7 @@ def site(
             picker_http=("127.0.0.1", http),
             access_log=str(folder / "access.log"),
         )
-        (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
-        picker = subprocess.Popen(launch.picker_argv(folder / "picker.json"))
-        stack.callback(picker.wait)
-        stack.callback(picker.kill)
-        stack.enter_context(envoy_process(gateway, folder))
-        until(lambda: is_ready(gateway))
+        stack.enter_context(started(gateway, folder))
         client = stack.enter_context(
             httpx.Client(
                 base_url=f"http://127.0.0.1:{door}",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,12 +15,11 @@ from pathlib import Path
 import pytest
 from ports import free_ports
 
-from freehold.gateway import launch
 from freehold.gateway.in_pod import gateway_from, settings_of
 from freehold.gateway.model import ApiKey, Gateway, Pool, Rollout, Worker
 
 from .door import Door, expect_error
-from .running import KEY, envoy_process, is_ready, until
+from .running import KEY, started, until
 from .stub_engine import StubEngine
 
 ONLY_OLD = "key-of-only-old"
@@ -61,15 +59,7 @@ def gateway_for(engines: dict[str, StubEngine], percent: float, *, picker: bool)
 
 @contextmanager
 def running(gateway: Gateway, folder: Path) -> Iterator[Door]:
-    with ExitStack() as stack:
-        if gateway.picker:
-            (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
-            argv = launch.picker_argv(folder / "picker.json")
-            process = subprocess.Popen(argv)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        stack.enter_context(envoy_process(gateway, folder))
-        until(lambda: is_ready(gateway))
+    with started(gateway, folder):
         yield Door(f"http://127.0.0.1:{gateway.port}", KEY)
 
 

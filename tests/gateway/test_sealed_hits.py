@@ -3,10 +3,8 @@ a prefix cache by `cache_salt` as vLLM does."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,11 +12,10 @@ import pytest
 from ports import free_ports
 from simulator.conftest import Fleet
 
-from freehold.gateway import launch
 from freehold.gateway.model import ApiKey, Gateway, Pool, Worker
 
 from .door import fresh_id
-from .running import envoy_process, is_ready, until
+from .running import started
 
 A, B, FRIEND, OTHER_FRIEND = "key-of-a", "key-of-b", "key-of-friend", "key-of-other-friend"
 KEYS = (
@@ -72,13 +69,7 @@ def serving(fleet: Fleet, folder: Path, *, sealed: bool) -> Iterator[Served]:
         picker_http=("127.0.0.1", http),
         sealed=sealed,
     )
-    (folder / "picker.json").write_text(json.dumps(launch.picker_config(gateway)))
-    with ExitStack() as stack:
-        picker = subprocess.Popen(launch.picker_argv(folder / "picker.json"))
-        stack.callback(picker.wait)
-        stack.callback(picker.kill)
-        stack.enter_context(envoy_process(gateway, folder))
-        until(lambda: is_ready(gateway))
+    with started(gateway, folder):
         yield Served(gateway)
 
 

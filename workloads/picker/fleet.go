@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 )
@@ -122,15 +121,10 @@ func addressesOf(ctx context.Context, from source) ([]string, error) {
 }
 
 func (f *fleet) keepChecking(ctx context.Context, w *worker, url string) {
-	client := &http.Client{
-		Timeout:       checkTimeout,
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	silent := 0
 	for ctx.Err() == nil {
-		answered, err := healthy(ctx, client, url)
-		if errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err) {
+		answered, err := healthy(ctx, url)
+		if isTimeout(err) {
 			silent++
 		} else {
 			silent = 0
@@ -148,12 +142,12 @@ func (f *fleet) keepChecking(ctx context.Context, w *worker, url string) {
 	}
 }
 
-func healthy(ctx context.Context, client *http.Client, url string) (bool, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func healthy(ctx context.Context, url string) (bool, error) {
+	request, err := newRequest(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return false, err
 	}
-	answer, err := client.Do(request)
+	answer, err := engines.Do(request)
 	if err != nil {
 		return false, err
 	}

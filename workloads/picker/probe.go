@@ -20,11 +20,23 @@ var questions = map[string]struct {
 	"rerank":   {"/v1/rerank", map[string]any{"query": "Hello", "documents": []string{"Hello"}}},
 }
 
-// Connections of its own, so that a worker that was killed is not asked through one that it still had.
-var asker = &http.Client{
+// How the picker itself speaks to engines: over a new connection each time, so that a worker that was killed is not
+// asked through one that it still had.
+var engines = &http.Client{
 	Timeout:       checkTimeout, // an engine that reads a long prompt may keep the rest waiting
 	Transport:     &http.Transport{DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// How the picker's own requests call themselves, in place of a browser.
+const pickerAgent = "freehold-picker"
+
+func newRequest(ctx context.Context, method, url string, body io.Reader) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err == nil {
+		request.Header.Set("User-Agent", pickerAgent)
+	}
+	return request, err
 }
 
 // ask says whether a worker answers as it should, and how soon.
@@ -36,13 +48,13 @@ func ask(ctx context.Context, address, role, model string) answer {
 	}
 	content, _ := json.Marshal(body)
 	url := "http://" + address + question.path
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(content))
+	request, err := newRequest(ctx, http.MethodPost, url, bytes.NewReader(content))
 	if err != nil {
 		return failed
 	}
 	request.Header.Set("Content-Type", "application/json")
 	asked := time.Now()
-	response, err := asker.Do(request)
+	response, err := engines.Do(request)
 	if err != nil {
 		return failed
 	}

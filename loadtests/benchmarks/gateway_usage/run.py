@@ -30,7 +30,7 @@ import psutil
 
 from freehold.gateway import envoy, launch
 from freehold.gateway.model import ApiKey, Gateway, Pool, Worker
-from freehold.gateway.names import USAGE_FILTER, any_proto
+from freehold.gateway.names import ASK_FILTER, USAGE_FILTER, any_proto
 
 _ENGINE, _FIRST_PORT = 21_500, 21_510
 _KEY = "key-of-the-benchmark"
@@ -132,7 +132,8 @@ def _manager(config: Json) -> Json:
 def _count_nothing(config: Json) -> None:
     manager = _manager(config)
     manager["access_log"] = manager["access_log"][:1]
-    manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != USAGE_FILTER]
+    ours = (ASK_FILTER, USAGE_FILTER)
+    manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] not in ours]
 
 
 def _count_with_envoy(config: Json) -> None:
@@ -164,7 +165,8 @@ def _count_with_envoy(config: Json) -> None:
             "content_parser": {"name": "envoy.content_parsers.json", "typed_config": parser}
         },
     )
-    chain = _manager(config)["http_filters"]
+    chain = [f for f in _manager(config)["http_filters"] if f["name"] != ASK_FILTER]
+    _manager(config)["http_filters"] = chain
     place = next(place for place, f in enumerate(chain) if f["name"] == USAGE_FILTER)
     chain[place : place + 1] = [
         {"name": "plain", "typed_config": plain},

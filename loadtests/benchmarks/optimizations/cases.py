@@ -13,6 +13,8 @@ from freehold.config.inheritance import merge
 
 Tree = dict[str, Any]
 
+# What guesses, in a rehearsal and on the laptop, whose results the rehearsal takes up.
+GUESSES = {"method": "ngram", "num_speculative_tokens": 4}
 LAPTOP = Path(__file__).parents[3] / "docs" / "optimizations" / "laptop.json"
 
 
@@ -125,7 +127,7 @@ def _tensor_parallel() -> Iterator[Case]:
 
 
 def _speculation() -> Iterator[Case]:
-    topic, guesses = "speculative-decoding", {"method": "ngram", "num_speculative_tokens": 4}
+    topic = "speculative-decoding"
     for in_flight in (4, 64):
         at: Tree = {"demand": {"concurrency": in_flight}}
         yield Case(topic, "without", stack(_ONE_H100, at))
@@ -133,7 +135,7 @@ def _speculation() -> Iterator[Case]:
             accepted = _accepted(what)
             change: Tree = {
                 "demand": {"accepted_tokens": accepted},
-                "engine": {"speculation": guesses},
+                "engine": {"speculation": GUESSES},
             }
             title = f"`ngram`, {what}: {accepted:g} right a step"
             yield Case(topic, title, stack(_ONE_H100, at, change))

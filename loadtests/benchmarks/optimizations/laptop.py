@@ -32,16 +32,14 @@ from typing import Any
 import httpx
 import small_model  # pyright: ignore[reportMissingImports]  (beside this script)
 import yaml
+from cases import GUESSES, LAPTOP  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parents[3]
 HOME = ROOT / ".freehold" / "optimizations"
-RESULTS = ROOT / "docs" / "optimizations" / "laptop.json"
 FREEHOLD = Path(sys.executable).with_name("freehold")
 PORT = 21700
 ANSWER_TOKENS = 200
 KV_GIB = 0.25
-
-GUESSES = {"method": "ngram", "num_speculative_tokens": 4}
 
 
 def questions() -> dict[str, list[str]]:
@@ -101,8 +99,8 @@ def main() -> None:
         "guesses": GUESSES,
         "guessing": guessing,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(RESULTS.read_text())
+    LAPTOP.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(LAPTOP.read_text())
 
 
 def _asked(engine: Engine, asked: list[str]) -> dict[str, Any]:

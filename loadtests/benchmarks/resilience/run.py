@@ -29,6 +29,7 @@ import numpy as np
 from freehold.load.client import Call
 from freehold.load.record import RequestRecord
 
+from .. import markdown
 from ..routing.workloads import hot_prompt
 from .site import FAULTS, SEATS, WORKERS, Fault, Site, site
 
@@ -178,7 +179,8 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         told = [dataclasses.asdict(effect) for effect in effects]
         (options.out / "resilience.json").write_text(json.dumps(told, indent=2) + "\n")
-        (options.out / "resilience.md").write_text("\n".join(_markdown(effects)) + "\n")
+        lines = markdown.table(_HEAD, map(_cells, effects))
+        (options.out / "resilience.md").write_text("\n".join(lines) + "\n")
     if any(effect.requests == 0 for effect in effects):
         sys.exit("no request was answered: is the machine too busy?")
 
@@ -206,13 +208,6 @@ def _cells(effect: Effect) -> Iterator[str]:
 def _row(effect: Effect) -> str:
     said = dict(zip(_HEAD, _cells(effect), strict=True))
     return f"\n{effect.fault}\n" + "\n".join(f"  {key:18} {cell}" for key, cell in said.items())
-
-
-def _markdown(effects: Sequence[Effect]) -> Iterator[str]:
-    yield f"| {' | '.join(_HEAD)} |"
-    yield f"| {' | '.join('---' for _ in _HEAD)} |"
-    for effect in effects:
-        yield f"| {' | '.join(_cells(effect))} |"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from freehold.load.record import RequestRecord
 from freehold.simulator.settings import ENVIRONMENT
 
 from ..routing import routers
+from ..routing.engine import SIMULATED
 from ..routing.workloads import hot_prompt
 
 HOST = "127.0.0.1"
@@ -32,8 +33,6 @@ WORKERS, GATEWAYS = 4, 2
 SEATS, MOST = 8, 9
 # Ports of engines, of the cache that they share, and of gateways and picker.
 _FIRST_PORT, _CACHE, _FIRST_DOOR = 17_200, 17_210, 17_220
-# A token every 20 ms, 16,000 prompt tokens a second: as the routing benchmark's workers.
-_TIMING = {"step_seconds": 0.02, "sequence_seconds": 0.0, "token_seconds": 1 / 16_000}
 FLOOD_LIMIT = 120
 """Requests a minute that the flooding tenant may make; the other has no limit."""
 
@@ -137,7 +136,7 @@ class Site:
 @contextmanager
 def site(folder: Path) -> Iterator[Site]:
     scenario = folder / "scenario.json"
-    scenario.write_text(json.dumps({"timing": _TIMING, "faults": True}))
+    scenario.write_text(json.dumps({"timing": SIMULATED, "faults": True}))
     engines = [Engine(_FIRST_PORT + place, scenario) for place in range(WORKERS)]
     cache = Cache()
     with ExitStack() as stack:

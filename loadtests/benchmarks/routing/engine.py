@@ -34,6 +34,12 @@ BLOCK_TOKENS = 16
 CACHE_BLOCKS = 4096
 READ_TOKENS_PER_SECOND = 16_000
 TOKEN_SECONDS = 0.020
+# The same of simulated engines, for the benchmarks that have these (a scenario's `timing`).
+SIMULATED = {
+    "step_seconds": TOKEN_SECONDS,
+    "sequence_seconds": 0.0,
+    "token_seconds": 1 / READ_TOKENS_PER_SECOND,
+}
 SEATS = 16
 """Requests that run at once; more wait."""
 OUTPUT_TOKENS = 12

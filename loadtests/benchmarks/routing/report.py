@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..markdown import table as markdown_table
 from .measure import Result
 
 # Best known without any proxy, measured 2026-11-23 on other hardware: hit share in %, TTFT p50 and p95
@@ -65,14 +66,9 @@ def table(
 
 def markdown(heading: str, results: Sequence[Result]) -> str:
     """The table for a page of the documentation."""
-    lines = [f"**{heading}**", "", _row("", *(name for name, _ in COLUMNS))]
-    lines.append(_row("---", *("---" for _ in COLUMNS)))
-    lines += [_row(_name(result), *(show(result) for _, show in COLUMNS)) for result in results]
-    return "\n".join([*lines, "", ""])
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    head = ["", *(name for name, _ in COLUMNS)]
+    rows = ([_name(result), *(show(result) for _, show in COLUMNS)] for result in results)
+    return "\n".join([f"**{heading}**", "", *markdown_table(head, rows), "", ""])
 
 
 def _name(result: Result) -> str:

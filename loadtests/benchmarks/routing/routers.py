@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,11 +32,12 @@ from freehold.gateway.picker.prompt import prompt_of
 from freehold.load.client import Call, StreamingClient
 from freehold.load.record import RequestRecord
 
+from ..processes import running, until
 from .engine import HOST
 from .workloads import Workload
 
+_LOG = "router.log"
 _ROLES: dict[str, Role] = {"embed": "embed", "rerank": "rerank"}
-_START_SECONDS = 60.0
 # Not the ports of engines (run.py).
 _DOOR, _METRICS = 17_000, 17_030
 # After the first door.
@@ -96,7 +95,7 @@ def freehold(policy: Policy, *, sessions: bool = False, python: bool = False) ->
             picker = setting.folder / "picker.json"
             picker.write_text(json.dumps(launch.picker_config(gateway)))
             argv = launch.picker_argv(picker, python=python)
-            processes = [stack.enter_context(_process(argv, setting.folder))]
+            processes = [stack.enter_context(_beside(setting, argv))]
             ports = range(gateway.port, gateway.port + setting.workload.gateways)
             for place, port in enumerate(ports):
                 admin = gateway.admin_port + place
@@ -104,8 +103,8 @@ def freehold(policy: Policy, *, sessions: bool = False, python: bool = False) ->
                 config = setting.folder / f"envoy-{place}.json"
                 config.write_text(json.dumps(envoy.bootstrap(replica)))
                 argv = launch.envoy_argv(config, concurrency=1)
-                processes.append(stack.enter_context(_process(argv, setting.folder)))
-                _until(lambda port=replica.admin_port: _ready(gateway, port), setting.folder)
+                processes.append(stack.enter_context(_beside(setting, argv)))
+                until(lambda port=replica.admin_port: _ready(gateway, port), setting.folder / _LOG)
             keys = [key.secret for key in gateway.keys]
             yield Door(_through(ports, keys, sessions), processes)
 
@@ -177,9 +176,9 @@ def _outsider(argv: Sequence[str], setting: Setting, sessions: bool) -> Iterator
             filled = [*_filled(argv, port, urls)]
             if place and str(_METRICS) in filled:
                 filled[filled.index(str(_METRICS))] = str(_METRICS + place)
-            processes.append(stack.enter_context(_process(filled, setting.folder)))
+            processes.append(stack.enter_context(_beside(setting, filled)))
             health = f"http://{HOST}:{port}/health"
-            _until(lambda url=health: httpx.get(url).is_success, setting.folder)
+            until(lambda url=health: httpx.get(url).is_success, setting.folder / _LOG)
         yield Door(_through(ports, [None], sessions), processes)
 
 
@@ -288,26 +287,5 @@ def _with_session(call: Call) -> Call:
     return dataclasses.replace(call, headers={**call.headers, SESSION: call.session or ""})
 
 
-@contextmanager
-def _process(argv: Sequence[str], folder: Path) -> Iterator[psutil.Process]:
-    log = folder / "router.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(argv, stdout=output, stderr=output, cwd=folder)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _until(probe: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if probe():
-                return
-        except (httpx.HTTPError, ValueError):
-            pass
-        time.sleep(0.05)
-    said = (folder / "router.log").read_text(errors="replace")[-2000:]
-    sys.exit(f"the router was not ready after {_START_SECONDS:.0f} s: {said}")
+def _beside(setting: Setting, argv: Sequence[str]) -> AbstractContextManager[psutil.Process]:
+    return running(argv, setting.folder / _LOG, within=setting.folder)

@@ -29,6 +29,7 @@ from gevent import subprocess
 
 from freehold.load.record import RequestRecord
 
+from .. import markdown
 from . import hostile
 from .site import FIRST_PORT, OTHER_KEY, POOLED_SEATS, SEATS, WORKERS, Site, site
 from .traffic import Traffic
@@ -256,7 +257,8 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         told = [dataclasses.asdict(effect) for effect in effects]
         (options.out / "soak.json").write_text(json.dumps(told, indent=2) + "\n")
-        (options.out / "soak.md").write_text("\n".join(_markdown(effects)) + "\n")
+        lines = markdown.table(_HEAD, map(_cells, effects))
+        (options.out / "soak.md").write_text("\n".join(lines) + "\n")
     if any(effect.failed or effect.left for effect in effects):
         sys.exit(1)
 
@@ -294,21 +296,10 @@ def _told(effect: Effect) -> Iterator[str]:
     yield f"  a minute later: {left or 'all is back'}"
 
 
-def _markdown(effects: Sequence[Effect]) -> Iterator[str]:
-    head = (
-        *("case", "requests beside it", "failed", "TTFT p50 before, during", "p95 before, during"),
-        *(
-            "longest, s",
-            "Envoy, MiB: before, peak, after",
-            "picker, MiB",
-            "MiB an hour",
-            "afterwards",
-        ),
-    )
-    yield f"| {' | '.join(head)} |"
-    yield f"| {' | '.join('---' for _ in head)} |"
-    for effect in effects:
-        yield f"| {' | '.join(_cells(effect))} |"
+_HEAD = (
+    *("case", "requests beside it", "failed", "TTFT p50 before, during", "p95 before, during"),
+    *("longest, s", "Envoy, MiB: before, peak, after", "picker, MiB", "MiB an hour", "afterwards"),
+)
 
 
 def _cells(effect: Effect) -> Iterator[str]:

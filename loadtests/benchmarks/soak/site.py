@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +16,8 @@ import psutil
 from freehold.gateway import envoy, launch
 from freehold.gateway.model import ApiKey, Gateway, Pool, Role, Worker
 
+from ..processes import running, until
+from ..routing.engine import SIMULATED
 from .engine import HOST
 
 KEY, OTHER_KEY = "key-of-the-well-behaved", "key-of-the-others"
@@ -26,9 +25,6 @@ KEY, OTHER_KEY = "key-of-the-well-behaved", "key-of-the-others"
 FIRST_PORT = 17_300
 WORKERS, SEATS = 4, 8
 POOLED_SEATS = 4
-# A token every 20 ms, 16,000 prompt tokens a second: as the routing benchmark's workers.
-_TIMING = {"step_seconds": 0.02, "sequence_seconds": 0.0, "token_seconds": 1 / 16_000}
-_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,6 @@ class Site:
     """The port of the engine whose answers do not end."""
     envoy: psutil.Process
     picker: psutil.Process
-    folder: Path
 
     @property
     def url(self) -> str:
@@ -86,17 +81,18 @@ def site(folder: Path, first_port: int = FIRST_PORT) -> Iterator[Site]:
     picker.write_text(json.dumps(launch.picker_config(gateway)))
     config.write_text(json.dumps(envoy.bootstrap(gateway)))
     engine = [sys.executable, "-m", "loadtests.benchmarks.soak.engine", str(stub)]
+    log = folder / "site.log"
     with ExitStack() as stack:
         for argv in (_simulated(pools[:-1], folder), engine):
-            stack.enter_context(_process(argv, folder))
+            stack.enter_context(running(argv, log))
         made = Site(
             gateway=gateway,
             stub=stub,
-            picker=stack.enter_context(_process(launch.picker_argv(picker), folder)),
-            envoy=stack.enter_context(_process(launch.envoy_argv(config), folder)),
-            folder=folder,
+            picker=stack.enter_context(running(launch.picker_argv(picker), log)),
+            envoy=stack.enter_context(running(launch.envoy_argv(config), log)),
         )
-        _wait_for(made, sum(len(pool.workers) for pool in pools) + 1)
+        well = sum(len(pool.workers) for pool in pools) + 1  # and the picker
+        until(lambda: made.healthy() == well, log)
         yield made
 
 
@@ -108,7 +104,7 @@ def _pool(name: str, role: Role, count: int, ports: Iterator[int]) -> Pool:
 def _simulated(pools: Sequence[Pool], folder: Path) -> list[str]:
     """All of them in one process."""
     scenario = folder / "scenario.json"
-    scenario.write_text(json.dumps({"timing": _TIMING}))
+    scenario.write_text(json.dumps({"timing": SIMULATED}))
     kinds = {
         "generate": ["--max-num-seqs", str(SEATS)],
         "embed": ["--runner", "pooling", "--max-num-seqs", str(POOLED_SEATS)],
@@ -135,26 +131,3 @@ def _simulated(pools: Sequence[Pool], folder: Path) -> list[str]:
     config = folder / "engines.json"
     config.write_text(json.dumps(replicas))
     return [sys.executable, "-m", "freehold.simulator.fleet", str(config)]
-
-
-@contextmanager
-def _process(argv: Sequence[str], folder: Path) -> Iterator[psutil.Process]:
-    with (folder / "site.log").open("ab") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(made: Site, healthy: int) -> None:
-    """Until every worker is in, and the picker."""
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            if made.healthy() == healthy:
-                return
-        time.sleep(0.1)
-    said = (made.folder / "site.log").read_text(errors="replace")[-2000:]
-    sys.exit(f"the gateway was not ready after {_START_SECONDS:.0f} s: {said}")

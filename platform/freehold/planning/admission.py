@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import math
 
+from freehold.gateway.picker.policy import LOAD_FACTOR
+
 from .forecast import Forecaster
 from .options import Placed
 
@@ -14,8 +16,6 @@ from .options import Placed
 # 2026-11-24; docs/decisions/0074-admission.md) `medium` at 9 of 12 requests gives 95 in 100 their first token
 # within 3.0 s, at 10 within 25 s, and answers as many a second.
 _HELD_SHARE = 0.75
-# What the gateway gives a worker at most, of the mean (gateway/picker/policy).
-_BALANCE, _ONE_MORE = 1.25, 1
 
 
 def most_unfinished(placed: Placed, replicas: int) -> int | None:
@@ -25,7 +25,8 @@ def most_unfinished(placed: Placed, replicas: int) -> int | None:
     forecast, fit = placed.forecast, placed.fit
     if promised is None or forecast is None or forecast.parts is not None:
         return None
-    planned = math.ceil(_BALANCE * forecast.concurrency / replicas) + _ONE_MORE
+    # What the gateway gives a worker at most, of the mean.
+    planned = math.ceil(LOAD_FACTOR * forecast.concurrency / replicas) + 1
     held = fit.sequences
     if fit.kv_tokens is not None:
         held = min(held, int(_HELD_SHARE * fit.kv_tokens / fit.tokens))

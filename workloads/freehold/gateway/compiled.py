@@ -33,6 +33,7 @@ def build() -> Path:
     place = _place()
     assert place is not None, f"no sources in {SOURCES}"
     if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
         made = place.with_suffix(f".{os.getpid()}")
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
         command = ["go", "build", "-trimpath", "-o", str(made), "."]
@@ -47,9 +48,7 @@ def _place() -> Path | None:
     if not files:
         return None
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
-    tools = SOURCES.parents[1] / ".freehold" / "tools"
-    tools.mkdir(parents=True, exist_ok=True)
-    return tools / f"picker-{digest[:12]}"
+    return SOURCES.parents[1] / ".freehold" / "tools" / f"picker-{digest[:12]}"
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from .names import (
     USAGE_ASKED,
     Json,
     any_proto,
+    lua,
     typed,
 )
 from .picking import endpoint_picker
@@ -25,8 +26,6 @@ from .refusals import busy_engines
 from .rollout import draw_lots
 from .sealing import seal
 from .usage import ask_for_usage, read_usage
-
-_LUA_PROTO = "envoy.extensions.filters.http.lua.v3.Lua"
 
 
 def http_filters(gateway: Gateway) -> list[Json]:
@@ -42,8 +41,8 @@ def http_filters(gateway: Gateway) -> list[Json]:
         *([seal(gateway.keys)] if gateway.sealed else []),
         *([draw_lots()] if any(pool.rollout for pool in gateway.pools) else []),
         *([_unless_refused(endpoint_picker())] if gateway.picker else []),
-        _unless_picked("prefix", _hash_of_prefix()),
-        _unless_picked("model", _model_of_body()),
+        _unless_picked(_hash_of_prefix()),
+        _unless_picked(_model_of_body()),
         ask_for_usage(),
         _aliases(),
         router(),
@@ -52,13 +51,13 @@ def http_filters(gateway: Gateway) -> list[Json]:
 
 def _told_size(max_bytes: int) -> Json:
     """Who says that the body is too long is not listened to; one in chunks is read up to the limit."""
-    lua = f"""
+    script = f"""
 function envoy_on_request(handle)
   local length = tonumber(handle:headers():get("content-length") or "")
   if length and length > {max_bytes} then handle:respond({{[":status"] = "413"}}, "") end
 end
 """
-    return typed("size", _LUA_PROTO, default_source_code={"inline_string": lua})
+    return lua("size", script)
 
 
 def _whole_body(max_bytes: int) -> Json:
@@ -92,7 +91,8 @@ def _model_of_body() -> Json:
         "on_missing": found(FAULT, value=NO_MODEL),
         "on_error": found(FAULT, value=NOT_JSON),
     }
-    return any_proto(
+    return typed(
+        "model",
         "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
         request_rules={
             "rules": [
@@ -127,10 +127,10 @@ end
 
 
 def _hash_of_prefix() -> Json:
-    return any_proto(_LUA_PROTO, default_source_code={"inline_string": _PREFIX_LUA})
+    return lua("prefix", _PREFIX_LUA)
 
 
-def _unless_picked(name: str, config: Json) -> Json:
+def _unless_picked(reader: Json) -> Json:
     """A filter that is skipped when the picker has already read the body."""
     body = any_proto(
         "envoy.extensions.matching.common_inputs.network.v3.DynamicMetadataInput",
@@ -145,7 +145,7 @@ def _unless_picked(name: str, config: Json) -> Json:
         "input": {"name": "body", "typed_config": body},
         "custom_match": {"name": "anything", "typed_config": anything},
     }
-    return _unless(picked, name, config)
+    return _unless(picked, reader)
 
 
 def _unless_refused(picker: Json) -> Json:
@@ -156,20 +156,20 @@ def _unless_refused(picker: Json) -> Json:
         "input": {"name": "status", "typed_config": status},
         "value_match": {"exact": "4xx"},
     }
-    return _unless(refused, picker["name"], picker["typed_config"])
+    return _unless(refused, picker)
 
 
-def _unless(predicate: Json, name: str, config: Json) -> Json:
-    """A filter that is skipped where the predicate holds."""
+def _unless(predicate: Json, http_filter: Json) -> Json:
+    """The filter, skipped where the predicate holds."""
     skip = any_proto("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
     matcher = {
         "predicate": {"single_predicate": predicate},
         "on_match": {"action": {"name": "skip", "typed_config": skip}},
     }
     return typed(
-        name,
+        http_filter["name"],
         "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-        extension_config={"name": name, "typed_config": config},
+        extension_config=http_filter,
         xds_matcher={"matcher_list": {"matchers": [matcher]}},
     )
 
@@ -226,7 +226,7 @@ end
 
 def _aliases() -> Json:
     """Acts on the routes that `serve_as` marks; by then the body is known to be JSON."""
-    return typed("aliases", _LUA_PROTO, default_source_code={"inline_string": _ALIAS_LUA})
+    return lua("aliases", _ALIAS_LUA)
 
 
 def serve_as(model: str, unsealed: bool = False) -> Json:

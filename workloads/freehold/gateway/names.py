@@ -24,6 +24,8 @@ WORKER = "x-freehold-worker"
 SESSION = "x-session-id"
 # What engines are called in `Host`, whatever a client calls the gateway.
 ENGINE_HOST = "engine"
+PICKER_AGENT = "freehold-picker"
+"""How the picker's own requests to engines call themselves, in place of a browser."""
 # Which pool answered.
 POOL = "x-freehold-pool"
 # Where the client's session, or else chance, falls between 0 and LOTS: below a rollout's share its pool
@@ -39,6 +41,7 @@ BODY_FILTER = "envoy.filters.http.buffer"
 PICKER_FILTER = "envoy.filters.http.ext_proc"
 SEAL_FILTER = "seal"
 USAGE_FILTER = "usage"
+ASK_FILTER = "ask for usage"
 
 
 def any_proto(type_name: str, **fields: Any) -> Json:
@@ -55,6 +58,25 @@ def metadata_is(namespace: str, key: str, values: Sequence[str]) -> Json:
 
 def metadata_present(namespace: str, key: str) -> Json:
     return {"filter": namespace, "path": [{"key": key}], "value": {"present_match": True}}
+
+
+def lua(name: str, script: str) -> Json:
+    """An HTTP filter that is a script."""
+    return typed(
+        name,
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": script},
+    )
+
+
+def cel(expression: str) -> Json:
+    """A filter of an access log or a local reply: an expression over Envoy's attributes."""
+    condition = typed(
+        "cel",
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        expression=expression,
+    )
+    return {"extension_filter": condition}
 
 
 def typed(name: str, type_name: str, **fields: Any) -> Json:

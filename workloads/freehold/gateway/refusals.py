@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from .model import ApiKey, Gateway, Pool
-from .names import BODY, MODEL, RBAC, TENANT, Json, metadata_is, typed
+from .names import BODY, MODEL, RBAC, TENANT, Json, cel, lua, metadata_is
 
 # Seconds after which a client that met a full queue may try again: engines free a place with each
 # request they end, so soon.
@@ -137,11 +137,7 @@ end
 
 
 def busy_engines() -> Json:
-    return typed(
-        "busy",
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": _BUSY_LUA},
-    )
+    return lua("busy", _BUSY_LUA)
 
 
 def _mapper(
@@ -174,12 +170,7 @@ def _tenant(tenant: str) -> Json:
 
 def _details(comparison: str) -> Json:
     """What answered, in Envoy's words: "direct_response" is a route of ours."""
-    expression = typed(
-        "details",
-        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-        expression=f"response.code_details {comparison}",
-    )
-    return {"extension_filter": expression}
+    return cel(f"response.code_details {comparison}")
 
 
 def _both(*filters: Json) -> Json:

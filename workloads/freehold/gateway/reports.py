@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .endpoints import TOKENS
-from .names import Json, typed
+from .names import Json, cel, typed
 from .picking import CLUSTER
 from .usage import GARBLED, PROMPT, USAGE
 
@@ -40,9 +40,4 @@ def bad_answers() -> Json:
             "buffer_flush_interval": f"{_FLUSH_SECONDS}s",
         },
     )
-    expression = typed(
-        "bad",
-        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-        expression=_BAD,
-    )
-    return {**logger, "filter": {"extension_filter": expression}}
+    return {**logger, "filter": cel(_BAD)}

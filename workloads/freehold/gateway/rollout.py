@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from .model import Pool, Rollout
-from .names import LOT, LOTS, SESSION, Json, typed
+from .names import LOT, LOTS, SESSION, Json, lua
 
 # A session's lot: its characters by a multiplicative hash, then two turns of a generator (MINSTD), without
 # which sessions that are numbered in a row would lie side by side. All stays below 2^53, exact in Lua.
@@ -43,11 +43,7 @@ def rollout_of(said: Said | None) -> Rollout | None:
 
 
 def draw_lots() -> Json:
-    return typed(
-        "lots",
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": _LOT_LUA},
-    )
+    return lua("lots", _LOT_LUA)
 
 
 def share_of(rollout: Rollout) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .last_key import APPEND_LUA
 from .model import ApiKey
-from .names import BODY, MODEL, RBAC, SEAL_FILTER, TENANT, Json, metadata_present, typed
+from .names import BODY, MODEL, RBAC, SEAL_FILTER, TENANT, Json, lua, metadata_present
 
 # Dynamic metadata: the salt, once it is in the body, or that the body does not end as an object does.
 _SEAL, _SALT, _SPOILT = "freehold.seal", "salt", "spoilt"
@@ -42,11 +42,7 @@ end
 
 def seal(keys: Sequence[ApiKey]) -> Json:
     salts = ", ".join(f'["{key.tenant}"]="{salt_of(key)}"' for key in keys)
-    return typed(
-        SEAL_FILTER,
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": _SEAL_LUA % salts},
-    )
+    return lua(SEAL_FILTER, _SEAL_LUA % salts)
 
 
 def spoilt() -> list[Json]:

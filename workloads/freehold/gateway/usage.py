@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .last_key import APPEND_LUA
 from .names import (
+    ASK_FILTER,
     BODY,
     RBAC,
     STREAM,
@@ -15,13 +16,14 @@ from .names import (
     USAGE_ASKED,
     USAGE_FILTER,
     Json,
+    lua,
     metadata_present,
     typed,
 )
 
-_USAGE, _PROMPT, _COMPLETION, _HIDE = "freehold.usage", "prompt", "completion", "hide"
-# For who asks whether an answer was one (`reports`).
-USAGE, PROMPT, GARBLED = _USAGE, _PROMPT, "garbled"
+# Dynamic metadata: what an answer has told of itself.
+USAGE, PROMPT, GARBLED = "freehold.usage", "prompt", "garbled"
+_COMPLETION, _HIDE = "completion", "hide"
 
 # As the body's last key (see `last_key`): what a client puts into `stream_options` cannot keep its tokens
 # from being counted. Whether it is a stream, and asks by itself, was read by a real parser before; vLLM
@@ -41,7 +43,7 @@ function envoy_on_request(handle)
   local read = handle:streamInfo():dynamicMetadata():get("{BODY}")
   if read == nil or not is_true(read["{STREAM}"]) or is_true(read["{USAGE_ASKED}"]) then return end
   if append(handle:body(), "stream_options", '{{"include_usage":true}}') then
-    handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{_HIDE}", true)
+    handle:streamInfo():dynamicMetadata():set("{USAGE}", "{_HIDE}", true)
   end
 end
 """
@@ -51,9 +53,9 @@ end
 _READ_LUA = f"""
 local function take(handle, prompt, completion)
   local metadata = handle:streamInfo():dynamicMetadata()
-  local known = metadata:get("{_USAGE}") or {{}}
-  metadata:set("{_USAGE}", "{_PROMPT}", tonumber(prompt) or known["{_PROMPT}"] or 0)
-  metadata:set("{_USAGE}", "{_COMPLETION}", tonumber(completion) or known["{_COMPLETION}"] or 0)
+  local known = metadata:get("{USAGE}") or {{}}
+  metadata:set("{USAGE}", "{PROMPT}", tonumber(prompt) or known["{PROMPT}"] or 0)
+  metadata:set("{USAGE}", "{_COMPLETION}", tonumber(completion) or known["{_COMPLETION}"] or 0)
 end
 
 local function number_in(object, ...)
@@ -89,7 +91,7 @@ end
 _DOUBT_LUA = f"""
 local function doubt(piece, handle)
   if piece:find("\\n[^deir:\\r\\n]") then
-    handle:streamInfo():dynamicMetadata():set("{_USAGE}", "{GARBLED}", true)
+    handle:streamInfo():dynamicMetadata():set("{USAGE}", "{GARBLED}", true)
   end
 end
 """
@@ -138,7 +140,7 @@ _RESPONSE_LUA = f"""
 function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get(":status") ~= "200" then return end
-  local asked = handle:streamInfo():dynamicMetadata():get("{_USAGE}")
+  local asked = handle:streamInfo():dynamicMetadata():get("{USAGE}")
   local streams = (headers:get("content-type") or ""):find("event-stream", 1, true)
   if asked and asked["{_HIDE}"] and streams then
     headers:remove("content-length")
@@ -152,21 +154,13 @@ end
 
 def ask_for_usage() -> Json:
     """Where the body has been read by a parser."""
-    return _script("ask for usage", _ASK_LUA)
+    return lua(ASK_FILTER, _ASK_LUA)
 
 
 def read_usage() -> Json:
     """Before the picker, so that answers come here after it: a piece that changes while their headers wait
     for the picker would get its own length written into them (seen with Envoy 1.40)."""
-    return _script(USAGE_FILTER, _READ_LUA + _DOUBT_LUA + _HIDE_LUA + _RESPONSE_LUA)
-
-
-def _script(name: str, lua: str) -> Json:
-    return typed(
-        name,
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": lua},
-    )
+    return lua(USAGE_FILTER, _READ_LUA + _DOUBT_LUA + _HIDE_LUA + _RESPONSE_LUA)
 
 
 def usage_counters() -> list[Json]:
@@ -175,10 +169,10 @@ def usage_counters() -> list[Json]:
     tags = {"tenant": f"%DYNAMIC_METADATA({RBAC}:{TENANT})%", "pool": "%UPSTREAM_CLUSTER%"}
     requests = _counter("requests", {**tags, "status": "%RESPONSE_CODE%"}, value_fixed=1)
     tokens = [
-        _counter(f"{kind}_tokens", tags, value_format=f"%DYNAMIC_METADATA({_USAGE}:{kind})%")
-        for kind in (_PROMPT, _COMPLETION)
+        _counter(f"{kind}_tokens", tags, value_format=f"%DYNAMIC_METADATA({USAGE}:{kind})%")
+        for kind in (PROMPT, _COMPLETION)
     ]
-    matcher = metadata_present(_USAGE, _PROMPT)
+    matcher = metadata_present(USAGE, PROMPT)
     named = {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
     return [_logger([requests]), {**_logger(tokens), "filter": named}]
 

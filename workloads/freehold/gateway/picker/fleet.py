@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from types import TracebackType
 
 from freehold.gateway.model import join_address
 
+from .background import Background
 from .config import PoolConfig, WorkerSource
 from .http import fetch
 from .policy import Worker
@@ -17,33 +17,23 @@ from .policy import Worker
 # enough to leave a worker out, silence must last three checks of 5 s.
 _LOOKUP_SECONDS = 5.0
 _CHECK_SECONDS = 1.0
-_CHECK_TIMEOUT_SECONDS = 5.0
 _SILENT_CHECKS = 3
 
 
-class Fleet:
+class Fleet(Background):
     """Workers by pool, and by the address that Envoy reports. An async context: it keeps itself up to
     date while entered."""
 
     def __init__(self, pools: Sequence[PoolConfig]) -> None:
+        super().__init__()
         self._pools = {pool.name: pool for pool in pools}
         self._workers: dict[str, dict[str, Worker]] = {pool.name: {} for pool in pools}
         self._checks: dict[Worker, asyncio.Task[None]] = {}
-        self._lookups: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Fleet:
         await self.look_up()
-        self._lookups = asyncio.create_task(self._keep_looking_up())
+        self._start(self._keep_looking_up())
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in filter(None, (self._lookups, *self._checks.values())):
-            task.cancel()
 
     def workers(self) -> list[Worker]:
         return [worker for pool in self._workers.values() for worker in pool.values()]
@@ -82,7 +72,7 @@ class Fleet:
         for address in names.keys() - known.keys():
             worker = known[address] = Worker(pool, names[address], address)
             path = self._pools[pool].health_path
-            self._checks[worker] = asyncio.create_task(_keep_checking(worker, path))
+            self._checks[worker] = self._start(_keep_checking(worker, path))
 
     async def _keep_looking_up(self) -> None:
         while True:
@@ -103,8 +93,7 @@ async def _keep_checking(worker: Worker, path: str) -> None:
     silent = 0
     while True:
         try:
-            async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
-                status, _ = await fetch("GET", worker.address, path)
+            status, _ = await fetch("GET", worker.address, path)
             answered = status == 200
             silent = 0
         except TimeoutError:

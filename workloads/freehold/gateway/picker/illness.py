@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from types import TracebackType
 
 from . import metrics
+from .background import Background
 from .config import PoolConfig
 from .fleet import Fleet
 from .policy import Worker
@@ -80,31 +80,22 @@ class Chart:
     """Seconds that requests have waited at it, all together, since one ended there last."""
 
 
-class Ward:
+class Ward(Background):
     """The workers of one pool: who is suspect, who is ill, who is left out. An async context."""
 
     def __init__(self, pool: PoolConfig, fleet: Fleet) -> None:
+        super().__init__()
         self._pool = pool
         self._fleet = fleet
         self._usual = Pace(_USUALLY)
         self._charts: dict[Worker, Chart] = {}
         self._ill: list[Worker] = []
         """The longest ill first."""
-        self._examined: dict[Worker, asyncio.Task[None]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._examined: set[Worker] = set()
 
     async def __aenter__(self) -> Ward:
-        self._watching = asyncio.create_task(self._watch())
+        self._start(self._watch())
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for task in filter(None, (self._watching, *self._examined.values())):
-            task.cancel()
 
     async def _watch(self) -> None:
         while True:
@@ -122,8 +113,8 @@ class Ward:
             if (worker.suspect or worker.symptoms) and worker not in self._examined:
                 peers = [w for w in workers if w is not worker and not w.symptoms][:_PEERS]
                 if peers:
-                    examination = asyncio.create_task(self._examine(worker, peers))
-                    self._examined[worker] = examination
+                    self._examined.add(worker)
+                    self._start(self._examine(worker, peers))
 
     def _is_late(self, worker: Worker) -> bool:
         chart = self._charts.setdefault(worker, Chart(worker.ended))
@@ -153,7 +144,7 @@ class Ward:
                 self._tell(worker, None)
             self._leave_out()
         finally:
-            del self._examined[worker]
+            self._examined.discard(worker)
 
     def _leave_out(self) -> None:
         workers = self._fleet.healthy(self._pool.name)
