@@ -17,6 +17,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from freehold.gateway.names import PICKER_AGENT
+
 Json = dict[str, Any]
 
 
@@ -94,7 +96,8 @@ class StubEngine:
                 if request.path == "/health":
                     writer.write(_http(200, b""))
                     continue
-                self.seen.append(request)
+                if request.headers.get("user-agent") != PICKER_AGENT:
+                    self.seen.append(request)
                 if self.dies_on_request:
                     request.state = "gone"
                     return

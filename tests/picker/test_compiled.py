@@ -57,6 +57,7 @@ def test_both_use_the_same_names_and_limits() -> None:
         "sessionHeader": names.SESSION,
         "lotHeader": names.LOT,
         "lots": names.LOTS,
+        "pickerAgent": names.PICKER_AGENT,
         "filterName": names.PICKER_FILTER,
         "capacity": index.CAPACITY,
         "chunkBytes": prompt.CHUNK_BYTES,
@@ -71,13 +72,15 @@ def test_both_use_the_same_names_and_limits() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_gateway_holds_with_the_compiled_picker() -> None:
-    """The gateway's own tests once more: those before sound configurations."""
-    folder = ROOT / "tests" / "gateway"
-    files = [str(path) for path in folder.glob("test_*.py") if path.name not in _NOT_AGAIN]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+@pytest.mark.parametrize("folder", [".", "fuzz"])
+def test_every_gateway_holds_with_the_compiled_picker(folder: str) -> None:
+    """The gateway's own tests once more, and the attacks: those before sound configurations."""
+    files = (ROOT / "tests" / "gateway" / folder).glob("test_*.py")
+    again = [str(path) for path in files if path.name not in _NOT_AGAIN]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *again]
+    marks = "not vllm and not e2e" + (" and not long" if folder == "fuzz" else "")
     done = subprocess.run(
-        [*command, "-k", "not test_catches", "-m", "not vllm and not e2e"],
+        [*command, "-k", "not test_catches", "-m", marks],
         cwd=ROOT,
         env={**os.environ, "FREEHOLD_PICKER": "compiled"},
         capture_output=True,

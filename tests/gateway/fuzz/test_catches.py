@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from freehold.gateway.picker.probe import ask
 
 from .. import mutations as broken
 from ..cases import Json, Mutation
 from ..running import Bench, running_gateway
 from . import test_bodies, test_http1, test_http2
 from .attacked import strict_engines, unharmed
+from .strict_engine import StrictEngine
 
 pytestmark = pytest.mark.long
 Attack = Callable[[Bench], None]
@@ -90,3 +94,14 @@ def test_it_is_caught(mutation: Mutation, attack: Attack, tmp_path: Path) -> Non
     ):
         attack(bench)
         unharmed(bench)
+
+
+def test_the_pickers_own_questions_are_no_clients_requests() -> None:
+    """On a slow machine it asks in the middle of any case."""
+    with strict_engines(sealed=True) as engines:
+        took = asyncio.run(ask(f"127.0.0.1:{engines.embed.port}", "embed", "embed"))
+        assert took is not None
+        assert took < 5
+        assert not engines.embed.seen
+        assert isinstance(engines.embed, StrictEngine)
+        assert not engines.embed.faults
