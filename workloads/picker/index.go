@@ -39,10 +39,25 @@ func (x *index) matched(chain []uint64) int {
 }
 
 // add puts the last chunk in first, so that a prompt is forgotten from its end: without its beginning the
-// rest is of no use.
+// rest is of no use. Where the same was added before, each chunk's neighbour by age is the next one, and
+// need not be searched for.
 func (x *index) add(chain []uint64) {
+	next := int32(-1)
 	for at := len(chain) - 1; at >= 0; at-- {
-		x.touch(chain[at])
+		place, there := next, true
+		if next < 0 || x.chunks[next].chunk != chain[at] {
+			place, there = x.places[chain[at]]
+		}
+		next = -1
+		if there {
+			next = x.chunks[place].newer
+			x.unlink(place)
+		} else {
+			place = x.room()
+			x.chunks[place].chunk = chain[at]
+			x.places[chain[at]] = place
+		}
+		x.use(place)
 	}
 	for len(x.places) > capacity {
 		place := x.oldest
@@ -54,15 +69,8 @@ func (x *index) add(chain []uint64) {
 
 func (x *index) clear() { *x = *newIndex() }
 
-func (x *index) touch(chunk uint64) {
-	place, there := x.places[chunk]
-	if there {
-		x.unlink(place)
-	} else {
-		place = x.room()
-		x.chunks[place].chunk = chunk
-		x.places[chunk] = place
-	}
+// use makes it the newest.
+func (x *index) use(place int32) {
 	x.chunks[place].older, x.chunks[place].newer = x.newest, -1
 	if x.newest >= 0 {
 		x.chunks[x.newest].newer = place

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/zeebo/xxh3"
@@ -129,6 +130,9 @@ func (p prompt) keyAfter(matched int) uint64 {
 	return p.rest
 }
 
+// wholes are used again: what long prompts leave behind would be collected every few requests.
+var wholes = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // promptOf takes everything the engine will read, as JSON, cut in chunks and hashed one upon the other.
 //
 // JSON instead of the rendered template: a conversation that grows keeps its beginning, and no tokenizer is
@@ -140,7 +144,10 @@ func promptOf(b body, servedModel string) prompt {
 	for _, part := range b.parts {
 		length += len(part)
 	}
-	whole := make([]byte, 0, length)
+	kept := wholes.Get().(*bytes.Buffer)
+	defer wholes.Put(kept)
+	kept.Grow(length)
+	whole := kept.AvailableBuffer()
 	for _, part := range b.parts {
 		if part != nil {
 			whole = plain(whole, part)
