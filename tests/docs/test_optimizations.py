@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from freehold.config import parse_stack
+from freehold.config import load_stack, parse_stack
 from freehold.planning.plan import make_plan
 
 from .optimizations import LAPTOP, benchmark
@@ -98,3 +98,14 @@ def test_conversations_find_what_they_repeat() -> None:
     assert demand.prefix_hit_rate - 0.1 < found <= demand.prefix_hit_rate + 0.02
     other = demand.model_copy(update={"prefix_hit_rate": 0.0})
     assert benchmark("virtual_time").run(plan, other, 8)["cached"] < 0.02
+
+
+def test_under_any_overload_the_admitted_have_their_first_token_in_time() -> None:
+    """Of the plan's own limit; what the KV cache holds would be too many."""
+    admission = benchmark("admission")
+    plan = make_plan("small", load_stack("small", DOCS.parent))
+    by_word = {word: most for most, word in admission.limits(plan).items()}
+    aim = 1000 * admission.aim_of(plan)
+    assert aim == 1.5 * 2000
+    assert admission.found(plan, by_word["the plan's"])["p95_ttft_ms"] < aim
+    assert admission.found(plan, by_word["what the KV cache holds"])["p95_ttft_ms"] > aim

@@ -41,7 +41,7 @@ _ROLES: dict[str, Role] = {"embed": "embed", "rerank": "rerank"}
 # Not the ports of engines (run.py).
 _DOOR, _METRICS = 17_000, 17_030
 # After the first door.
-_ADMIN, _PICKER, _PICKER_HTTP = 10, 20, 21
+_ADMIN, _PICKER, _PICKER_HTTP, _STANDBY = 10, 20, 21, 22
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Setting:
     limits: tuple[int | None, ...] = ()
     """Requests a minute of each tenant; none where it ends."""
     first_port: int = _DOOR
-    """Of the 22 that Freehold's gateways and picker take."""
+    """Of the 24 that Freehold's gateways and pickers take."""
 
     def by_model(self) -> dict[str, tuple[Address, ...]]:
         """The workers that serve each model of the workload."""
@@ -85,26 +85,38 @@ class Router:
     """Sends each request to the workers of its model."""
 
 
-def freehold(policy: Policy, *, sessions: bool = False, python: bool = False) -> Router:
-    """With the picker that has been built (`make picker`), or the one in Python."""
+def freehold(
+    policy: Policy, *, sessions: bool = False, python: bool = False, standby: bool = False
+) -> Router:
+    """With the picker that has been built (`make picker`), or the one in Python. The first of its processes
+    is the picker, the last its standby."""
+
+    def picker(stack: ExitStack, setting: Setting, gateway: Gateway) -> psutil.Process:
+        path = setting.folder / f"picker-{gateway.picker}.json"
+        path.write_text(json.dumps(launch.picker_config(gateway)))
+        return stack.enter_context(_beside(setting, launch.picker_argv(path, python=python)))
 
     @contextmanager
     def opened(setting: Setting) -> Iterator[Door]:
         gateway = _gateway(setting, policy)
+        second = (HOST, setting.first_port + _STANDBY) if standby else None
+        gateway = dataclasses.replace(gateway, picker_standby=second)
         with ExitStack() as stack:
-            picker = setting.folder / "picker.json"
-            picker.write_text(json.dumps(launch.picker_config(gateway)))
-            argv = launch.picker_argv(picker, python=python)
-            processes = [stack.enter_context(_beside(setting, argv))]
+            processes = [picker(stack, setting, gateway)]
             ports = range(gateway.port, gateway.port + setting.workload.gateways)
             for place, port in enumerate(ports):
                 admin = gateway.admin_port + place
                 replica = dataclasses.replace(gateway, port=port, admin_port=admin)
                 config = setting.folder / f"envoy-{place}.json"
                 config.write_text(json.dumps(envoy.bootstrap(replica)))
-                argv = launch.envoy_argv(config, concurrency=1)
+                argv = launch.envoy_argv(config)
                 processes.append(stack.enter_context(_beside(setting, argv)))
                 until(lambda port=replica.admin_port: _ready(gateway, port), setting.folder / _LOG)
+            if second:
+                alone = dataclasses.replace(
+                    gateway, picker=second, picker_http=(HOST, second[1] + 1), picker_standby=None
+                )
+                processes.append(picker(stack, setting, alone))
             keys = [key.secret for key in gateway.keys]
             yield Door(_through(ports, keys, sessions), processes)
 

@@ -14,7 +14,7 @@ from .options import Placed
 # Of the typical requests that the KV cache holds. Conversations are of all lengths: with a place for each
 # typical one, a long one already waits until another ends. In virtual time (the simulated engine's scheduler,
 # 2026-11-24; docs/decisions/0074-admission.md) `medium` at 9 of 12 requests gives 95 in 100 their first token
-# within 3.0 s, at 10 within 25 s, and answers as many a second.
+# within 8.4 s, at 10 within 15 s, at 12 within 50 s, and answers as many a second.
 _HELD_SHARE = 0.75
 
 
