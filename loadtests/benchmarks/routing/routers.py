@@ -92,7 +92,8 @@ def freehold(
     is the picker, the last its standby."""
 
     def picker(stack: ExitStack, setting: Setting, gateway: Gateway) -> psutil.Process:
-        path = setting.folder / f"picker-{gateway.picker}.json"
+        assert gateway.picker
+        path = setting.folder / f"picker-{gateway.picker[1]}.json"
         path.write_text(json.dumps(launch.picker_config(gateway)))
         return stack.enter_context(_beside(setting, launch.picker_argv(path, python=python)))
 
