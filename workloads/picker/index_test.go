@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -26,6 +28,27 @@ func TestTheIndexForgetsTheLeastRecentlyUsedAndPromptsFromTheirEnd(t *testing.T)
 	}
 	if len(x.places) != capacity || len(x.chunks) > capacity+4096 {
 		t.Fatalf("%d chunks in %d places", len(x.places), len(x.chunks))
+	}
+}
+
+func TestTheOrderOfUseIsThatOfAPlainList(t *testing.T) {
+	x, plain := newIndex(), []uint64{}
+	chance := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		from, length := chance.IntN(8), 1+chance.IntN(40)
+		chain := append(chainOf(from/4, length/2), chainOf(from, length)...) // many share a beginning
+		x.add(chain)
+		for _, chunk := range slices.Backward(chain) {
+			plain = slices.DeleteFunc(plain, func(each uint64) bool { return each == chunk })
+			plain = append(plain, chunk)
+		}
+		kept := []uint64{}
+		for place := x.oldest; place >= 0; place = x.chunks[place].newer {
+			kept = append(kept, x.chunks[place].chunk)
+		}
+		if !slices.Equal(kept, plain) || len(x.places) != len(plain) {
+			t.Fatalf("%d chunks in another order than %d", len(kept), len(plain))
+		}
 	}
 }
 
