@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Whether the compiled picker happens to be built must not matter; `tests/picker` asks for it.
 os.environ.setdefault("FREEHOLD_PICKER", "python")
+
+# No test is timed: a clean checkout first makes tables of characters, which takes seconds on a busy machine.
+settings.register_profile("freehold", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("freehold")
 
 TESTS = Path(__file__).parent
 # Recorded Pulumi programs of every stack, rule tests by promtool, load tests against a small server,

@@ -331,7 +331,7 @@ _STARTS = st.sampled_from([request(), request() * 2, chunked(_PLAIN_TE), _to("/m
     max_examples=examples(60),
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=_STARTS, edits=_EDITS)
 def test_any_bytes(gateway: Bench, data: bytes, edits: list[tuple[float, int, bytes]]) -> None:

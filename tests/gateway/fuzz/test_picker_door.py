@@ -165,7 +165,7 @@ def test_who_is_refused_costs_the_picker_nothing(picked: Bench) -> None:
     max_examples=examples(50),
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_any_messages(picked: Bench, messages: list[bytes]) -> None:
