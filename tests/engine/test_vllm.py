@@ -37,7 +37,7 @@ def test_every_pair_of_options_is_taken(
         _taken(case, models, pinned)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(data=st.data())
 def test_whatever_we_let_through_is_taken(
     data: st.DataObject, models: Path, pinned: Pinned

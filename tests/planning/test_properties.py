@@ -22,7 +22,7 @@ MODELS = [
     "mixtral-8x7b",
     "gpt-oss-120b",
 ]
-SLOW = settings(max_examples=40, deadline=None)
+SLOW = settings(max_examples=40)
 
 
 @st.composite

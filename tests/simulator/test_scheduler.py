@@ -206,7 +206,7 @@ def test_a_load_that_failed_is_computed() -> None:
     assert steps[0].prefills == [(request, 200)] and request.cached == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(12, 40), st.booleans())
 def test_blocks_are_never_lost_and_every_token_is_produced(
     seed: int, blocks: int, speculative: bool

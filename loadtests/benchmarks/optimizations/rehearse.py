@@ -94,9 +94,9 @@ def print_table(cells: Sequence[tuple[str, ...]]) -> None:
 
 
 def _in_virtual_time(case: Case) -> dict[str, float]:
-    sent = _plan(case.demand_of or case.stack).pools[0].demand
-    assert sent
-    return virtual_time.run(_plan(case.stack), sent, _users(case))
+    plan, sent = _plan(case.stack), _plan(case.demand_of or case.stack).pools[0].demand
+    assert sent and plan.pools[0].replicas == 1  # the figures of one worker are those of all
+    return virtual_time.run(plan, sent, _users(case))
 
 
 def _plan(tree: Tree) -> Plan:

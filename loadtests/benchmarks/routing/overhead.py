@@ -122,18 +122,14 @@ def _row(
 
     pairs, requests = max(1, options.pairs // _PARTS), max(1, options.requests // _PARTS)
     parts = [(added(pairs), cpu_ms(requests)) for _ in range(_PARTS)]
-    by_column = [*zip(*parts, strict=True)]
-    median, best = (
-        [statistics.median(each) for each in by_column],
-        [min(each) for each in by_column],
-    )
+    added_ms, cost_ms = zip(*parts, strict=True)
     return {
-        "added_ms": median[0],
-        "added_ms_best": best[0],
-        "cpu_ms": median[1],
-        "cpu_ms_best": best[1],
-        "requests_per_core_second": 1000 / median[1],
-        "requests_per_core_second_best": 1000 / best[1],
+        "added_ms": statistics.median(added_ms),
+        "added_ms_best": min(added_ms),
+        "cpu_ms": statistics.median(cost_ms),
+        "cpu_ms_best": min(cost_ms),
+        "requests_per_core_second": 1000 / statistics.median(cost_ms),
+        "requests_per_core_second_best": 1000 / min(cost_ms),
     }
 
 

@@ -9,7 +9,7 @@ their caches and how long first tokens take, second by second, before and afterw
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gevent
+import numpy as np
 
 from freehold.load.record import RequestRecord
 
@@ -37,7 +38,7 @@ _POINTS, _MEAN_OF = 0.01, 4
 class Second:
     """Of the requests that ended in it."""
 
-    at: float
+    at: int
     """Since the picker was killed."""
     prompt_tokens: int
     cached_tokens: int
@@ -88,7 +89,7 @@ def _watch(
         if now < 0 <= time.perf_counter() - killed:
             picker.kill()
         after, fresh = _sum(workers), records[seen:]
-        seconds.append(_second(round(now), before, after, fresh))
+        seconds.append(_second(math.floor(now), before, after, fresh))
         before, seen = after, seen + len(fresh)
     gevent.killall(clients)
     return seconds
@@ -99,9 +100,7 @@ def _sum(workers: measure.Bench) -> Counters:
     return Counters(**{name: sum(getattr(each, name) for each in every) for name in vars(every[0])})
 
 
-def _second(
-    at: float, before: Counters, after: Counters, records: Sequence[RequestRecord]
-) -> Second:
+def _second(at: int, before: Counters, after: Counters, records: Sequence[RequestRecord]) -> Second:
     return Second(
         at=at,
         prompt_tokens=after.prompt_tokens - before.prompt_tokens,
@@ -116,7 +115,7 @@ def _tell(before: Sequence[Second], after: Sequence[Second]) -> None:
     usual = _all(before)
     print(f"{'before':>8}{_cells(usual)}")
     for each in after:
-        print(f"{each.at:>8.0f}{_cells(each)}")
+        print(f"{each.at:>8}{_cells(each)}")
     back = next(
         place
         for place in range(len(after))
@@ -142,8 +141,7 @@ def _all(seconds: Sequence[Second]) -> Second:
 
 
 def _cells(of: Second) -> str:
-    p50 = statistics.median(of.ttfts_ms) if of.ttfts_ms else float("nan")
-    p95 = statistics.quantiles(of.ttfts_ms, n=20)[-1] if len(of.ttfts_ms) > 1 else p50
+    p50, p95 = np.percentile(of.ttfts_ms or [math.nan], (50, 95))
     return f"{100 * of.found:>9.1f}{p50:>10.0f}{p95:>7.0f}{of.failed:>8}"
 
 

@@ -243,7 +243,6 @@ _PATHS = st.sampled_from([CHAT, CHAT, "/v1/completions", "/v1/embeddings", "/tok
 
 @settings(
     max_examples=examples(50),
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

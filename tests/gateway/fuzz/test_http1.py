@@ -329,7 +329,6 @@ _STARTS = st.sampled_from([request(), request() * 2, chunked(_PLAIN_TE), _to("/m
 @pytest.mark.long
 @settings(
     max_examples=examples(60),
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

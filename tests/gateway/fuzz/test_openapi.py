@@ -84,7 +84,6 @@ def test_what_the_description_allows(gateway: Bench, path: str, mode: Generation
 
     @settings(
         max_examples=examples(20),
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=_SLOW,

@@ -163,7 +163,6 @@ def test_who_is_refused_costs_the_picker_nothing(picked: Bench) -> None:
 
 @settings(
     max_examples=examples(50),
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
