@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -25,25 +25,31 @@ _messages: Any = external_processor_pb2
 _PROCESS = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
+class Picked(NamedTuple):
+    bench: Bench
+    picker: grpc.Channel
+
+
 @pytest.fixture
-def picked(gateway: Bench) -> Bench:
+def picked(gateway: Bench) -> Iterator[Picked]:
     if gateway.gateway.picker is None:
         pytest.skip("a gateway without a picker")
-    return gateway
+    host, port = gateway.gateway.picker
+    # One for a whole test: gRPC's client has crashed where each example opened and closed its own.
+    with grpc.insecure_channel(f"{host}:{port}") as picker:
+        yield Picked(gateway, picker)
 
 
-def _ask(bench: Bench, messages: Iterable[bytes], method: str = _PROCESS) -> list[bytes]:
+def _ask(picked: Picked, messages: Iterable[bytes], method: str = _PROCESS) -> list[bytes]:
     """What the picker answers until the stream ends, for whatever reason."""
-    assert bench.gateway.picker is not None
-    host, port = bench.gateway.picker
     answers: list[bytes] = []
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
-        try:
-            for answer in channel.stream_stream(method)(iter(messages), timeout=10):
-                answers.append(answer)
-        except grpc.RpcError as error:
-            assert error.code() != grpc.StatusCode.DEADLINE_EXCEEDED, error  # type: ignore[attr-defined]
-            assert error.code() != grpc.StatusCode.UNAVAILABLE, error  # type: ignore[attr-defined]
+    stream = picked.picker.stream_stream(method)
+    try:
+        for answer in stream(iter(messages), timeout=10, wait_for_ready=True):
+            answers.append(answer)
+    except grpc.RpcError as error:
+        assert error.code() != grpc.StatusCode.DEADLINE_EXCEEDED, error  # type: ignore[attr-defined]
+        assert error.code() != grpc.StatusCode.UNAVAILABLE, error  # type: ignore[attr-defined]
     return answers
 
 
@@ -68,13 +74,13 @@ def _response(**fields: Any) -> bytes:
     return message.SerializeToString()
 
 
-def _works(bench: Bench) -> None:
+def _works(picked: Picked) -> None:
     """It still says where to send a request, and has none in flight that has ended."""
-    *_, last = _ask(bench, [_headers(), _body(CHAT_BODY)])
+    *_, last = _ask(picked, [_headers(), _body(CHAT_BODY)])
     answer = _messages.ProcessingResponse.FromString(last)
     assert answer.dynamic_metadata.fields[BODY].struct_value.fields[MODEL].string_value == "chat"
     assert answer.request_body.response.header_mutation.set_headers
-    assert bench.picker_metric("freehold_picker_in_flight") == 0
+    assert picked.bench.picker_metric("freehold_picker_in_flight") == 0
 
 
 STREAMS: dict[str, list[bytes]] = {
@@ -107,13 +113,13 @@ STREAMS: dict[str, list[bytes]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_broken_stream_is_the_only_one_that_breaks(picked: Bench, name: str) -> None:
+def test_a_broken_stream_is_the_only_one_that_breaks(picked: Picked, name: str) -> None:
     _ask(picked, STREAMS[name])
     _works(picked)
 
 
 @pytest.mark.parametrize("method", ["/a/b", "/", "/envoy.service.ext_proc.v3.ExternalProcessor/X"])
-def test_another_method_is_not_there(picked: Bench, method: str) -> None:
+def test_another_method_is_not_there(picked: Picked, method: str) -> None:
     assert _ask(picked, [b""], method) == []
     _works(picked)
 
@@ -131,8 +137,8 @@ def test_another_method_is_not_there(picked: Bench, method: str) -> None:
     ],
     ids=["nothing", "null bytes", "half a line", "empty lines", "a long header", "bad frames"],
 )
-def test_what_is_no_http(picked: Bench, port: str, data: bytes) -> None:
-    gateway = picked.gateway
+def test_what_is_no_http(picked: Picked, port: str, data: bytes) -> None:
+    gateway = picked.bench.gateway
     address = gateway.picker if port == "grpc" else gateway.picker_health()
     assert address is not None
     with socket.create_connection(address, timeout=10) as connection:
@@ -140,15 +146,16 @@ def test_what_is_no_http(picked: Bench, port: str, data: bytes) -> None:
     _works(picked)
 
 
-def test_who_is_refused_costs_the_picker_nothing(picked: Bench) -> None:
+def test_who_is_refused_costs_the_picker_nothing(picked: Picked) -> None:
     """No key, too often, no HTTP: whoever floods the gateway with these does not reach it."""
-    port, asked = picked.gateway.port, "cluster.picker.upstream_rq_total"
+    bench = picked.bench
+    port, asked = bench.gateway.port, "cluster.picker.upstream_rq_total"
     of_limited = request(
         *(CHAT, "POST", "HTTP/1.1", f"Authorization: Bearer {LIMITED}", "X-Request-Id: limited:1"),
         without=["Authorization"],
     )
     first = [answer.status for answer in send(port, of_limited * 20, answers=20)]
-    before = picked.envoy_stat(asked)
+    before = bench.envoy_stat(asked)
     for data in (
         request(without=["Authorization"]),
         request("/metrics"),
@@ -157,8 +164,8 @@ def test_who_is_refused_costs_the_picker_nothing(picked: Bench) -> None:
     ):
         assert [send(port, data)[0].status for _ in range(5)][-1] in (400, 401, 404, 429)
     assert 429 in first
-    assert picked.envoy_stat(asked) - before <= 1  # the limited one may have got a token by then
-    arrived(picked)
+    assert bench.envoy_stat(asked) - before <= 1  # the limited one may have got a token by then
+    arrived(bench)
 
 
 @settings(
@@ -167,7 +174,7 @@ def test_who_is_refused_costs_the_picker_nothing(picked: Bench) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.binary(max_size=60), max_size=4))
-def test_any_messages(picked: Bench, messages: list[bytes]) -> None:
+def test_any_messages(picked: Picked, messages: list[bytes]) -> None:
     _ask(picked, messages)
 
 
