@@ -32,15 +32,21 @@ def test_tokens_are_counted_and_the_role_chunk_is_no_output(client: StreamingCli
 
 
 def test_each_event_is_timed_as_it_arrives(client: StreamingClient) -> None:
+    """In one of five tries: a machine that is busy for a moment hands several over at once, a client that
+    reads in bundles does so always."""
     client.send(chat(4))
+    assert any(_times_are_the_servers(client) for _ in range(5))
+
+
+def _times_are_the_servers(client: StreamingClient) -> bool:
     jobs = [gevent.spawn(client.send, chat(40)) for _ in range(4)]
     found = [job.get() for job in jobs]
     sent = np.concatenate([np.diff(each.truth["sent"]) for each in found if each.truth])
     seen = np.concatenate([each.itls for each in found])
     # Bundled reading gives gaps of nothing and then of many tokens: here the spread is the server's.
-    assert np.percentile(seen, 10) > 0.3 * np.percentile(sent, 10)
+    same_spread = np.percentile(seen, 10) > 0.3 * np.percentile(sent, 10)
     _, itl_error = errors_against_truth(found)
-    assert abs(itl_error) < 1.0
+    return bool(same_spread) and abs(itl_error) < 1.0
 
 
 def test_latency_ends_with_the_last_output_not_with_usage(client: StreamingClient) -> None:
